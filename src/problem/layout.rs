@@ -1,0 +1,101 @@
+//! Where an operand's elements lie: strides in elements, the last axis always contiguous.
+
+use crate::error::{Error, Operand, Result};
+
+/// How a `[batch, heads, seqlen, head_dim]` operand lies in memory.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Layout {
+    /// `[batch, heads, seqlen, head_dim]`, contiguous.
+    #[default]
+    Bhsd,
+    /// `[batch, seqlen, heads, head_dim]`, contiguous: what a projection to `heads * head_dim` channels gives.
+    Bshd,
+    /// Any strides. For an input they may overlap or be 0 (a broadcast); for an output no two elements may meet.
+    Strided(Strides),
+}
+
+/// Distances between neighbours, in elements. Channels are always 1 apart.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Strides {
+    /// From one sequence to the next.
+    pub batch: u32,
+    /// From one head to the next.
+    pub head: u32,
+    /// From one row (token) to the next.
+    pub row: u32,
+}
+
+/// A layout with its sizes: strides resolved, span known.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Extent {
+    /// Sizes, `[batch, heads, rows, channels]`.
+    pub sizes: [u32; 4],
+    /// Strides of the same axes, in elements.
+    pub strides: [u32; 4],
+}
+
+impl Extent {
+    /// Resolves `layout` for an operand of these sizes. Fails when 32-bit indexes do not reach its end.
+    pub(crate) fn new(operand: Operand, layout: Layout, sizes: [u32; 4]) -> Result<Self> {
+        let [_, heads, rows, dim] = sizes.map(u64::from);
+        let [batch, head, row] = match layout {
+            Layout::Bhsd => [heads * rows * dim, rows * dim, dim],
+            Layout::Bshd => [rows * heads * dim, dim, heads * dim],
+            Layout::Strided(s) => [s.batch.into(), s.head.into(), s.row.into()],
+        };
+        Self::strided(operand, sizes, [batch, head, row, 1])
+    }
+
+    /// A contiguous operand of these sizes.
+    pub(crate) fn contiguous(operand: Operand, sizes: [u32; 4]) -> Result<Self> {
+        Self::new(operand, Layout::Bhsd, sizes)
+    }
+
+    /// An operand with these strides, of which those of axes of size 1 do not matter and become 0.
+    pub(crate) fn strided(operand: Operand, sizes: [u32; 4], strides: [u64; 4]) -> Result<Self> {
+        let mut last = 0u64;
+        let mut kept = [0u32; 4];
+        for axis in 0..4 {
+            if sizes[axis] > 1 {
+                let reach = u64::from(sizes[axis] - 1).checked_mul(strides[axis]);
+                last = reach.and_then(|r| last.checked_add(r)).unwrap_or(u64::MAX);
+                kept[axis] = u32::try_from(strides[axis]).unwrap_or(u32::MAX);
+            }
+        }
+        let limit = u64::from(u32::MAX);
+        let elements = last.saturating_add(1);
+        if elements > limit {
+            return Err(Error::IndexOverflow { operand, elements, limit });
+        }
+        Ok(Self { sizes, strides: kept })
+    }
+
+    /// Elements from the first to the last, both counted.
+    pub fn span(&self) -> u64 {
+        1 + (0..4).map(|axis| u64::from(self.sizes[axis] - 1) * u64::from(self.strides[axis])).sum::<u64>()
+    }
+
+    /// Offset of one element, in elements.
+    pub fn offset(&self, index: [u32; 4]) -> u64 {
+        (0..4).map(|axis| u64::from(index[axis]) * u64::from(self.strides[axis])).sum()
+    }
+
+    /// Fails if two elements lie at the same place (or the strides are too entangled to tell that they do not).
+    pub(crate) fn validate_apart(&self, operand: Operand) -> Result<()> {
+        let mut axes: Vec<usize> = (0..4).filter(|&axis| self.sizes[axis] > 1).collect();
+        axes.sort_by_key(|&axis| self.strides[axis]);
+        let mut reach = 1u64;
+        for axis in axes {
+            if u64::from(self.strides[axis]) < reach {
+                return Err(Error::OverlappingStrides { operand, strides: self.strides.to_vec() });
+            }
+            reach += u64::from(self.sizes[axis] - 1) * u64::from(self.strides[axis]);
+        }
+        Ok(())
+    }
+
+    /// Whether vectors of four channels never straddle: every row begins at a multiple of four and ends at one.
+    pub fn is_vec4(&self) -> bool {
+        self.sizes[3].is_multiple_of(4) && self.strides[..3].iter().all(|stride| stride.is_multiple_of(4))
+    }
+}
