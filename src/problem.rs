@@ -135,6 +135,12 @@ impl Problem {
             return Err(Error::AppendedKeys { appended_keys, seqlen_k });
         }
         let masked_keys = seqlen_k - appended_keys;
+        for (operand, rows) in [(Operand::Query, seqlen_q), (Operand::Key, seqlen_k)] {
+            // Shaders compare positions as signed numbers.
+            if rows > MAX_ROWS {
+                return Err(Error::IndexOverflow { operand, elements: rows.into(), limit: MAX_ROWS.into() });
+            }
+        }
         let full = [batch, heads, seqlen_q, masked_keys];
         let operand_over_keys = |operand, broadcast: Option<Broadcast>| match broadcast {
             None => Ok(None),
@@ -270,6 +276,9 @@ impl Problem {
         Some((extent.span() * self.element_bytes(operand)).next_multiple_of(4))
     }
 }
+
+/// The most rows of a sequence.
+const MAX_ROWS: u32 = i32::MAX as u32 / 2;
 
 /// The weights' extent, which must only be within reach when somebody asks for them.
 fn weights_extent(shape: AttentionShape, wanted: bool) -> Result<Extent> {

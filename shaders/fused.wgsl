@@ -1,0 +1,97 @@
+// Purpose: attention in one kernel: out and lse of TILE_Q rows, never storing a score outside the workgroup.
+// Grid: one workgroup of THREADS = TX * TY invocations owns TILE_Q query rows of one head and one chunk of value channels;
+// an invocation owns ROWS rows, four keys of each tile and V_GROUPS vec4 of the chunk's channels.
+// Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
+// Hooks: query, key, value, query_tile, out, lse, causal, mask, padding, bias, guard, state, acc.
+// Source: Dao, "FlashAttention-2" (2023), algorithm 1, without its split of the row sums: here each lane of a row keeps the
+// sum of its own keys until the end.
+
+// One float is the largest score (in the loop) or the sum of weights (at the end) that one lane saw of one row: [TILE_Q][TX].
+var<workgroup> wg_part: array<f32, TILE_Q * TX>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let number = workgroup_number(workgroup);
+    if (number >= params.workgroups) {
+        return;
+    }
+    let position = position_of(number);
+    let tx = lane % TX;
+    let ty = lane / TX;
+    let q_last = min(position.q_first + TILE_Q, params.q_end) - 1u;
+    let out_head = params.out_offset + position.batch * params.out_batch + position.head * params.out_head;
+    guard_begin(lane);
+    stage_query(position, lane);
+
+    var row_max: array<f32, ROWS>;
+    var row_sum: array<f32, ROWS>;
+    var values: ValueTile;
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let i = min(position.q_first + ty + TY * r, q_last);
+        row_max[r] = resume_row_max(position.batch, position.head, i);
+        row_sum[r] = select(0.0, resume_row_sum(row_max[r]), tx == 0u);
+        /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {
+            let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
+            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            if (d4 < DV4) {
+                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+            }
+        }
+    }
+
+    let kv_end = causal_kv_end(q_last);
+    for (var kv_first = params.kv_begin; kv_first < kv_end; kv_first += TILE_KV) {
+        let products = score_tile(position, kv_first, lane);
+        let scores = finish_tile(products, position, kv_first, lane);
+        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+            let s = scores.rows[r];
+            wg_part[(ty + TY * r) * TX + tx] = max(max(s.x, s.y), max(s.z, s.w));
+        }
+        // wg_part, written by all lanes, is read by the lanes of the same row. All have finished with wg_kv's keys.
+        workgroupBarrier();
+        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+            var highest = row_max[r];
+            /*unroll*/ for (var x = 0u; x < TX; x++) {
+                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
+            }
+            let rescale = exp_below(row_max[r] - highest);
+            row_max[r] = highest;
+            let s = scores.rows[r];
+            let p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
+                weight_of(s.w, highest));
+            row_sum[r] = fma(row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
+            wg_weights[(ty + TY * r) * P_STRIDE + tx] = p;
+            /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {
+                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
+            }
+        }
+        values = add_values(values, position, kv_first, lane);
+    }
+
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        wg_part[(ty + TY * r) * TX + tx] = row_sum[r];
+    }
+    // wg_part, written by all lanes, is read by the lanes of the same row.
+    workgroupBarrier();
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let i = position.q_first + ty + TY * r;
+        var sum = 0.0;
+        /*unroll*/ for (var x = 0u; x < TX; x++) {
+            sum += wg_part[(ty + TY * r) * TX + x];
+        }
+        let empty = row_max[r] == CLOSED;
+        let factor = select(1.0 / sum, 0.0, empty);
+        if (i <= q_last) {
+            /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {
+                let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
+                if (d4 < DV4) {
+                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                }
+            }
+            if (tx == 0u && position.chunk == params.chunk_begin) {
+                let value = select(row_max[r] + log(sum), params.negative_infinity, empty);
+                store_lse(position.batch, position.head, i, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// Purpose: second of three kernels: each row of scores becomes its weights, in place, and its log-sum-exp is handed out.
+// Grid: one workgroup of THREADS invocations owns one row; an invocation owns every THREADS-th key of it.
+// Bindings: 0 params, 6 scores; 5 lse where a hook declares it. Hooks: lse.
+// Three sweeps (largest score; weights and their sum; division), each lane over its own keys, so one exponential a key.
+
+// [batch, heads, seqlen_q, seqlen_k], f32: scores, then weights.
+@group(0) @binding(6) var<storage, read_write> scores: array<f32>;
+
+// One float is what one lane found in its keys: the largest score, then the sum of weights.
+var<workgroup> wg_lane: array<f32, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let number = workgroup_number(workgroup);
+    if (number >= params.workgroups) {
+        return;
+    }
+    let position = position_of(number);
+    let row = params.scores_offset + position.batch * params.scores_batch + position.head * params.scores_head
+        + position.q_first * params.scores_row;
+
+    var row_max = CLOSED;
+    for (var j = lane; j < params.seqlen_k; j += THREADS) {
+        row_max = max(row_max, scores[row + j]);
+    }
+    wg_lane[lane] = row_max;
+    // wg_lane, written by all lanes, is halved by the lanes below `stride` until lane 0 holds the row's.
+    workgroupBarrier();
+    for (var stride = THREADS / 2u; stride > 0u; stride /= 2u) {
+        if (lane < stride) {
+            wg_lane[lane] = max(wg_lane[lane], wg_lane[lane + stride]);
+        }
+        workgroupBarrier();
+    }
+    row_max = wg_lane[0];
+    // All have read the maximum before the sums are written over it.
+    workgroupBarrier();
+
+    var row_sum = 0.0;
+    for (var j = lane; j < params.seqlen_k; j += THREADS) {
+        let weight = weight_of(scores[row + j], row_max);
+        scores[row + j] = weight;
+        row_sum += weight;
+    }
+    wg_lane[lane] = row_sum;
+    // As above, for the sums.
+    workgroupBarrier();
+    for (var stride = THREADS / 2u; stride > 0u; stride /= 2u) {
+        if (lane < stride) {
+            wg_lane[lane] = wg_lane[lane] + wg_lane[lane + stride];
+        }
+        workgroupBarrier();
+    }
+    row_sum = wg_lane[0];
+
+    let empty = row_max == CLOSED;
+    let factor = select(1.0 / row_sum, 0.0, empty);
+    for (var j = lane; j < params.seqlen_k; j += THREADS) {
+        // A closed weight is minus zero up to here; what is handed out is plain zero.
+        let weight = scores[row + j];
+        scores[row + j] = select(weight * factor, 0.0, bitcast<u32>(weight) == CLOSED_WEIGHT_BITS);
+    }
+    if (lane == 0u) {
+        let value = select(row_max + log(row_sum), params.negative_infinity, empty);
+        store_lse(position.batch, position.head, position.q_first, value);
+    }
+}

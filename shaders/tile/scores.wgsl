@@ -1,0 +1,76 @@
+// Purpose: query · key for a tile of TILE_Q rows and TILE_KV keys, ROWS rows and four keys an invocation.
+// Needs hooks `query`, `key`, `query_tile`. Rows of an invocation are ty + TY * r; its keys are tx + TX * c: so the lanes of
+// a row of invocations read neighbouring rows of wg_kv, each one vec4 further along the banks.
+// Source: the two-level tiling of any matrix product (Volkov & Demmel, 2008); K by chunks of D4_CHUNK vec4.
+
+// One vec4 is four channels of one key (here) or of one value row (tile/values.wgsl), rows KV_STRIDE apart.
+var<workgroup> wg_kv: array<vec4<f32>, TILE_KV * KV_STRIDE>;
+
+struct ScoreTile {
+    // [r]: the products of row ty + TY * r with keys tx, tx + TX, tx + 2 TX and tx + 3 TX of the tile.
+    rows: array<vec4<f32>, ROWS>,
+}
+
+fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
+    let tx = lane % TX;
+    let ty = lane / TX;
+    let head = params.key_offset + position.batch * params.key_batch + position.kv_head * params.key_head;
+    var tile: ScoreTile;
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        tile.rows[r] = vec4<f32>(0.0);
+    }
+    for (var chunk = 0u; chunk < D_CHUNKS; chunk++) {
+        // Whoever read wg_kv and wg_query last (the chunk before, or the values of the tile before) has finished.
+        workgroupBarrier();
+        stage_query_chunk(position, chunk, lane);
+        for (var i = lane; i < TILE_KV * D4_CHUNK; i += THREADS) {
+            let key = i / D4_CHUNK;
+            let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
+            var channels = vec4<f32>(0.0);
+            if (kv_first + key < params.kv_end && d4 < D4) {
+                channels = load_key(head + (kv_first + key) * params.key_row, d4);
+            }
+            wg_kv[key * KV_STRIDE + i % D4_CHUNK] = channels;
+        }
+        // wg_kv and wg_query, written by all lanes, are read by all below.
+        workgroupBarrier();
+        for (var d4 = 0u; d4 < D4_CHUNK; d4++) {
+            let k0 = wg_kv[tx * KV_STRIDE + d4];
+            let k1 = wg_kv[(tx + TX) * KV_STRIDE + d4];
+            let k2 = wg_kv[(tx + 2u * TX) * KV_STRIDE + d4];
+            let k3 = wg_kv[(tx + 3u * TX) * KV_STRIDE + d4];
+            let kx = vec4<f32>(k0.x, k1.x, k2.x, k3.x);
+            let ky = vec4<f32>(k0.y, k1.y, k2.y, k3.y);
+            let kz = vec4<f32>(k0.z, k1.z, k2.z, k3.z);
+            let kw = vec4<f32>(k0.w, k1.w, k2.w, k3.w);
+            let column = query_column(chunk, d4);
+            /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
+                    fma(vec4<f32>(q.x), kx, tile.rows[r]))));
+            }
+        }
+    }
+    return tile;
+}
+
+// Scale, bias and masks on the whole tile. kv_last is the last key of the problem's region.
+fn finish_tile(tile: ScoreTile, position: Position, kv_first: u32, lane: u32) -> ScoreTile {
+    let q_idx = position.q_first + lane / TX;
+    let kv_idx = kv_first + lane % TX;
+    let q_last = params.q_end - 1u;
+    let kv_last = params.kv_end - 1u;
+    let b = position.batch;
+    let h = position.head;
+    var finished: ScoreTile;
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let i = q_idx + TY * r;
+        finished.rows[r] = vec4<f32>(
+            finish_score(tile.rows[r].x, b, h, i, kv_idx, q_last, kv_last),
+            finish_score(tile.rows[r].y, b, h, i, kv_idx + TX, q_last, kv_last),
+            finish_score(tile.rows[r].z, b, h, i, kv_idx + 2u * TX, q_last, kv_last),
+            finish_score(tile.rows[r].w, b, h, i, kv_idx + 3u * TX, q_last, kv_last),
+        );
+    }
+    return finished;
+}

@@ -1,0 +1,57 @@
+// Purpose: weights · value for a tile of TILE_Q rows and TILE_KV keys, added to ROWS rows and V_GROUPS vec4 of channels an
+// invocation. Needs hooks `value` and `guard`, and wg_kv of tile/scores.wgsl or tile/values_memory.wgsl.
+
+// One vec4 is the weights of one row for keys t, t + TX, t + 2 TX and t + 3 TX of the tile: [TILE_Q][TX], rows P_STRIDE apart.
+var<workgroup> wg_weights: array<vec4<f32>, TILE_Q * P_STRIDE>;
+
+struct ValueTile {
+    // [g * ROWS + r]: channels 4 * (g * TX + tx) of the chunk, row ty + TY * r.
+    acc: array<vec4<f32>, V_GROUPS * ROWS>,
+}
+
+// wg_weights must have been written by all lanes; the first barrier in here makes it readable.
+fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -> ValueTile {
+    let tx = lane % TX;
+    let ty = lane / TX;
+    let head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head;
+    var tile = before;
+    /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {
+        for (var i = lane; i < TILE_KV * TX; i += THREADS) {
+            let key = i / TX;
+            let d4 = position.chunk * DV4_CHUNK + g * TX + i % TX;
+            var channels = vec4<f32>(0.0);
+            if (kv_first + key < params.kv_end && d4 < DV4) {
+                channels = load_value(head + (kv_first + key) * params.value_row, d4);
+            }
+            guard_value(channels);
+            wg_kv[key * KV_STRIDE + i % TX] = channels;
+        }
+        // wg_kv and wg_weights, written by all lanes, are read by all below.
+        if (values_are_plain()) {
+            for (var t = 0u; t < TX; t++) {
+                let v0 = wg_kv[t * KV_STRIDE + tx];
+                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
+                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
+                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
+                        fma(vec4<f32>(p.x), v0, tile.acc[g * ROWS + r]))));
+                }
+            }
+        } else {
+            for (var t = 0u; t < TX; t++) {
+                for (var c = 0u; c < 4u; c++) {
+                    let v = wg_kv[(t + c * TX) * KV_STRIDE + tx];
+                    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
+                    }
+                }
+            }
+        }
+        // wg_kv is written next by the group after, or by score_tile, and wg_weights by the next tile.
+        workgroupBarrier();
+    }
+    return tile;
+}

@@ -1,0 +1,262 @@
+//! What a device can do: the only reader of wgpu's adapter info, features and limits.
+//!
+//! Differences between devices are few: a [`Tier`], each a superset of the one below, a [`DeviceClass`], the limits that plans
+//! are made for, and a short list of quirks.
+
+use std::fmt;
+
+/// What kernels may use. Each tier includes the ones before it, and a lower one can always be asked for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Tier {
+    /// WebGPU's default limits and no optional feature: 8 storage buffers, 16 KiB of workgroup memory, 256 invocations,
+    /// 128 MiB bindings. Every adapter has it.
+    Portable,
+    /// 32 KiB of workgroup memory, and the adapter's own limits.
+    Extended,
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::Portable => "portable",
+            Tier::Extended => "extended",
+        })
+    }
+}
+
+impl Tier {
+    /// All tiers, lowest first.
+    pub const ALL: [Tier; 2] = [Tier::Portable, Tier::Extended];
+}
+
+/// What kind of machine answers.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DeviceClass {
+    /// A software driver: lavapipe, SwiftShader, WARP.
+    Cpu,
+    /// A GPU with its own memory.
+    Discrete,
+    /// A GPU that shares the processor's memory.
+    Integrated,
+    /// A virtual GPU, or one that does not say (browsers).
+    Unknown,
+}
+
+impl fmt::Display for DeviceClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceClass::Cpu => "software",
+            DeviceClass::Discrete => "discrete",
+            DeviceClass::Integrated => "integrated",
+            DeviceClass::Unknown => "unknown",
+        })
+    }
+}
+
+/// All that a plan needs to know of a device. Plain data: it can be written down and replayed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceCaps {
+    /// The adapter's name, empty in browsers.
+    pub name: String,
+    /// Vulkan, Metal, DX12 or WebGPU.
+    pub backend: String,
+    /// The driver and its version, empty in browsers.
+    pub driver: String,
+    /// What kind of machine answers.
+    pub class: DeviceClass,
+    /// The tier that plans are made for.
+    pub tier: Tier,
+    /// The limits that plans are made for.
+    pub limits: CapsLimits,
+    /// Smallest and largest subgroup, where the device has subgroup operations.
+    pub subgroup_sizes: Option<(u32, u32)>,
+    /// Whether shaders may use `f16`.
+    pub shader_f16: bool,
+    /// Whether compute passes can be timed on the GPU.
+    pub timestamps: bool,
+    /// An invocation's loops end, silently, after this many trips in total (Mesa's llvmpipe before 25; measured on 22.3.6).
+    pub max_loop_trips: Option<u32>,
+    /// The most floating-point operations in one dispatch: a quarter of a second on the slowest device of the class, since
+    /// desktops reset a GPU that is busy for two seconds.
+    pub max_dispatch_flops: f64,
+}
+
+/// The limits that plans are made for, with WebGPU's names (`_bytes` where they are sizes).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CapsLimits {
+    /// `maxStorageBufferBindingSize`.
+    pub max_storage_buffer_binding_bytes: u64,
+    /// `maxBufferSize`.
+    pub max_buffer_bytes: u64,
+    /// `maxStorageBuffersPerShaderStage`.
+    pub max_storage_buffers: u32,
+    /// `maxComputeWorkgroupStorageSize`.
+    pub max_workgroup_bytes: u32,
+    /// `maxComputeInvocationsPerWorkgroup`.
+    pub max_invocations: u32,
+    /// `maxComputeWorkgroupsPerDimension`.
+    pub max_workgroups_per_dimension: u32,
+    /// `minStorageBufferOffsetAlignment`.
+    pub storage_offset_alignment_bytes: u32,
+    /// `minUniformBufferOffsetAlignment`.
+    pub uniform_offset_alignment_bytes: u32,
+}
+
+impl CapsLimits {
+    /// WebGPU's default limits: what every adapter has.
+    pub const PORTABLE: CapsLimits = CapsLimits {
+        max_storage_buffer_binding_bytes: 128 << 20,
+        max_buffer_bytes: 256 << 20,
+        max_storage_buffers: 8,
+        max_workgroup_bytes: 16 << 10,
+        max_invocations: 256,
+        max_workgroups_per_dimension: 65_535,
+        storage_offset_alignment_bytes: 256,
+        uniform_offset_alignment_bytes: 256,
+    };
+
+    /// The worse of two, limit by limit.
+    fn worst(self, other: Self) -> Self {
+        Self {
+            max_storage_buffer_binding_bytes: self
+                .max_storage_buffer_binding_bytes
+                .min(other.max_storage_buffer_binding_bytes),
+            max_buffer_bytes: self.max_buffer_bytes.min(other.max_buffer_bytes),
+            max_storage_buffers: self.max_storage_buffers.min(other.max_storage_buffers),
+            max_workgroup_bytes: self.max_workgroup_bytes.min(other.max_workgroup_bytes),
+            max_invocations: self.max_invocations.min(other.max_invocations),
+            max_workgroups_per_dimension: self.max_workgroups_per_dimension.min(other.max_workgroups_per_dimension),
+            storage_offset_alignment_bytes: self
+                .storage_offset_alignment_bytes
+                .max(other.storage_offset_alignment_bytes),
+            uniform_offset_alignment_bytes: self
+                .uniform_offset_alignment_bytes
+                .max(other.uniform_offset_alignment_bytes),
+        }
+    }
+}
+
+impl Default for DeviceCaps {
+    /// A device of which nothing is known: WebGPU's default limits, no features.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            backend: String::new(),
+            driver: String::new(),
+            class: DeviceClass::Unknown,
+            tier: Tier::Portable,
+            limits: CapsLimits::PORTABLE,
+            subgroup_sizes: None,
+            shader_f16: false,
+            timestamps: false,
+            max_loop_trips: None,
+            max_dispatch_flops: max_dispatch_flops(DeviceClass::Unknown),
+        }
+    }
+}
+
+impl DeviceCaps {
+    /// Reads a device: what it was made with, not what its adapter could do.
+    pub fn from_wgpu(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Self {
+        let class = match info.device_type {
+            wgpu::DeviceType::Cpu => DeviceClass::Cpu,
+            wgpu::DeviceType::DiscreteGpu => DeviceClass::Discrete,
+            wgpu::DeviceType::IntegratedGpu => DeviceClass::Integrated,
+            wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => DeviceClass::Unknown,
+        };
+        let limits = CapsLimits {
+            // Rounded down to what a binding's size must be a multiple of.
+            max_storage_buffer_binding_bytes: limits.max_storage_buffer_binding_size & !3,
+            max_buffer_bytes: limits.max_buffer_size,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+            storage_offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
+            uniform_offset_alignment_bytes: limits.min_uniform_buffer_offset_alignment,
+        };
+        let extended = limits.max_workgroup_bytes >= 32 << 10 && limits.max_storage_buffers >= 8;
+        let subgroup_sizes =
+            features.contains(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size));
+        Self {
+            name: info.name.clone(),
+            backend: info.backend.to_string(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            class,
+            tier: if extended { Tier::Extended } else { Tier::Portable },
+            limits,
+            subgroup_sizes,
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            max_loop_trips: max_loop_trips(&info.driver, &info.driver_info),
+            max_dispatch_flops: max_dispatch_flops(class),
+        }
+    }
+
+    /// The same device, with no more than a tier allows. Asking for a higher tier than the device has changes nothing.
+    #[must_use]
+    pub fn at_most(mut self, tier: Tier) -> Self {
+        if tier < self.tier {
+            self.tier = tier;
+        }
+        if self.tier == Tier::Portable {
+            self.limits = self.limits.worst(CapsLimits::PORTABLE);
+            self.subgroup_sizes = None;
+            self.shader_f16 = false;
+        }
+        self
+    }
+}
+
+/// A quarter of a second at the least rate that attention reaches on a device of the class: 40 GFLOP/s on the weakest
+/// integrated ones, 400 on discrete ones. Software drivers have no watchdog; theirs only bounds how long one dispatch blocks.
+fn max_dispatch_flops(class: DeviceClass) -> f64 {
+    match class {
+        DeviceClass::Cpu => 4e10,
+        DeviceClass::Discrete => 1e11,
+        DeviceClass::Integrated | DeviceClass::Unknown => 1e10,
+    }
+}
+
+/// llvmpipe ends an invocation's loops after 65,535 trips in total, nested and successive ones counted together, on Mesa
+/// 22.3.6; 25.0.7 runs all. Versions between were not measured, so they count as having the fault.
+fn max_loop_trips(driver: &str, driver_info: &str) -> Option<u32> {
+    if driver != "llvmpipe" {
+        return None;
+    }
+    let major = driver_info
+        .split_whitespace()
+        .skip_while(|word| *word != "Mesa")
+        .nth(1)
+        .and_then(|version| version.split('.').next())
+        .and_then(|major| major.parse::<u32>().ok());
+    match major {
+        Some(major) if major >= 25 => None,
+        _ => Some(65_535),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loop_quirk_is_read_from_the_driver() {
+        assert_eq!(max_loop_trips("llvmpipe", "Mesa 22.3.6 (LLVM 15.0.6)"), Some(65_535));
+        assert_eq!(max_loop_trips("llvmpipe", "Mesa 25.0.7-2 (LLVM 19.1.7)"), None);
+        assert_eq!(max_loop_trips("llvmpipe", "of unknown make"), Some(65_535));
+        assert_eq!(max_loop_trips("radv", "Mesa 22.3.6"), None);
+    }
+
+    #[test]
+    fn a_lower_tier_never_has_more() {
+        let mut caps = DeviceCaps { tier: Tier::Extended, ..DeviceCaps::default() };
+        caps.limits.max_workgroup_bytes = 64 << 10;
+        caps.limits.max_storage_buffer_binding_bytes = 1 << 20;
+        let lowered = caps.clone().at_most(Tier::Portable);
+        assert_eq!(lowered.limits.max_workgroup_bytes, 16 << 10);
+        assert_eq!(lowered.limits.max_storage_buffer_binding_bytes, 1 << 20);
+        assert_eq!(caps.clone().at_most(Tier::Extended), caps);
+    }
+}

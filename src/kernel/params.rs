@@ -1,0 +1,99 @@
+//! Host twins of the WGSL parameter structs. `tests/shaders.rs` compares every offset with naga's.
+
+use bytemuck::{Pod, Zeroable};
+
+macro_rules! params {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[allow(missing_docs, reason = "the WGSL struct of the same name says what each member is")]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+        #[repr(C)]
+        pub struct $name { $(pub $field: $type,)* }
+
+        impl $name {
+            /// Name and byte offset of every member.
+            pub const MEMBERS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), std::mem::offset_of!($name, $field)),)*];
+        }
+    };
+}
+
+params! {
+    /// Twin of `Params` in `shaders/params.wgsl`.
+    Params {
+        batch_begin: u32,
+        head_begin: u32,
+        head_count: u32,
+        q_begin: u32,
+        q_end: u32,
+        kv_begin: u32,
+        kv_end: u32,
+        chunk_begin: u32,
+        chunk_count: u32,
+        workgroups: u32,
+        grid_x: u32,
+        group_size: u32,
+        masked_keys: u32,
+        seqlen_k: u32,
+        causal_offset: i32,
+        scale: f32,
+        negative_infinity: f32,
+        padding_offset: u32,
+        padding_batch: u32,
+        lse_offset: u32,
+        lse_batch: u32,
+        lse_head: u32,
+        query_offset: u32,
+        query_batch: u32,
+        query_head: u32,
+        query_row: u32,
+        key_offset: u32,
+        key_batch: u32,
+        key_head: u32,
+        key_row: u32,
+        value_offset: u32,
+        value_batch: u32,
+        value_head: u32,
+        value_row: u32,
+        out_offset: u32,
+        out_batch: u32,
+        out_head: u32,
+        out_row: u32,
+        scores_offset: u32,
+        scores_batch: u32,
+        scores_head: u32,
+        scores_row: u32,
+        mask_offset: u32,
+        mask_batch: u32,
+        mask_head: u32,
+        mask_row: u32,
+        mask_key: u32,
+        bias_offset: u32,
+        bias_batch: u32,
+        bias_head: u32,
+        bias_row: u32,
+        bias_key: u32,
+    }
+}
+
+params! {
+    /// Twin of `LinearParams` in `shaders/linear_params.wgsl`.
+    LinearParams {
+        row_begin: u32,
+        row_end: u32,
+        rows_per_batch: u32,
+        in_features: u32,
+        out_features: u32,
+        workgroups: u32,
+        grid_x: u32,
+        input_offset: u32,
+        input_batch: u32,
+        input_row: u32,
+        weight_offset: u32,
+        weight_row: u32,
+        bias_offset: u32,
+        output_offset: u32,
+        output_batch: u32,
+        output_row: u32,
+    }
+}

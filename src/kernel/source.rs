@@ -1,0 +1,213 @@
+//! Shader text: the parts that kernels are made of, and the one composer that joins and unrolls them.
+//!
+//! A kernel is directives, a header of constants, and whole files in a row, each plain WGSL. Nothing is substituted inside
+//! a file. The composer does one thing more: a loop written `/*unroll*/ for (var d = 0u; d < D4; d++) { … }`, whose bound is
+//! a constant of the header, becomes one block a trip, each opening with `const d: u32 = 3u;`.
+
+use std::fmt::Write as _;
+
+use crate::kernel::KernelConfig;
+
+/// How a shader uses a binding.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Access {
+    /// `var<uniform>`.
+    Uniform,
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    ReadWrite,
+}
+
+/// One shader file.
+#[derive(Debug)]
+pub struct Part {
+    /// Its path below `shaders/`.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+    /// The bindings that it declares.
+    pub bindings: &'static [(u32, Access)],
+}
+
+macro_rules! parts {
+    ($($name:literal [$($binding:literal $access:ident),*];)*) => {
+        /// Every shader file there is.
+        pub const PARTS: &[Part] = &[$(Part {
+            name: $name,
+            text: include_str!(concat!("../../shaders/", $name)),
+            bindings: &[$(($binding, Access::$access)),*],
+        }),*];
+    };
+}
+
+parts! {
+    "fused.wgsl" [];
+    "load/key_scalar.wgsl" [2 Read];
+    "load/key_vec4.wgsl" [2 Read];
+    "load/query_scalar.wgsl" [1 Read];
+    "load/query_vec4.wgsl" [1 Read];
+    "load/value_scalar.wgsl" [3 Read];
+    "load/value_vec4.wgsl" [3 Read];
+    "mask/boolean.wgsl" [7 Read];
+    "mask/boolean_none.wgsl" [];
+    "mask/causal.wgsl" [];
+    "mask/causal_none.wgsl" [];
+    "mask/padding_additive.wgsl" [9 Read];
+    "mask/padding_boolean.wgsl" [9 Read];
+    "mask/padding_none.wgsl" [];
+    "params.wgsl" [0 Uniform];
+    "position.wgsl" [];
+    "row/acc_fresh.wgsl" [];
+    "row/acc_resume.wgsl" [];
+    "row/lse.wgsl" [5 ReadWrite];
+    "row/lse_none.wgsl" [];
+    "row/out_scalar.wgsl" [4 ReadWrite];
+    "row/out_vec4.wgsl" [4 ReadWrite];
+    "row/state_fresh.wgsl" [];
+    "row/state_resume.wgsl" [];
+    "score/bias.wgsl" [8 Read];
+    "score/bias_none.wgsl" [];
+    "score/finish.wgsl" [];
+    "scores.wgsl" [6 ReadWrite];
+    "softmax.wgsl" [6 ReadWrite];
+    "state.wgsl" [];
+    "tile/guard_closed.wgsl" [];
+    "tile/guard_none.wgsl" [];
+    "tile/query_resident.wgsl" [];
+    "tile/query_streamed.wgsl" [];
+    "tile/scores.wgsl" [];
+    "tile/values.wgsl" [];
+    "tile/values_memory.wgsl" [];
+    "weighted_values.wgsl" [6 Read];
+}
+
+/// The part of this name.
+pub fn part(name: &str) -> Option<&'static Part> {
+    PARTS.iter().find(|part| part.name == name)
+}
+
+/// Whether `/*unroll*/` loops are expanded. Only tests leave them rolled, to show that both compute the same.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Unroll {
+    /// One block a trip.
+    #[default]
+    Expanded,
+    /// The text as it stands in the files.
+    Rolled,
+}
+
+/// The WGSL of a kernel.
+///
+/// # Errors
+/// A sentence that names the loop, when an `/*unroll*/` mark is not followed by a loop of the one form that is expanded.
+pub fn compose(config: &KernelConfig, unroll: Unroll) -> Result<String, String> {
+    let mut text = String::new();
+    for (name, value) in config.constants() {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    }
+    for part in config.parts() {
+        let body = match unroll {
+            Unroll::Expanded => expand(part.text, config.constants()).map_err(|why| format!("{}: {why}", part.name))?,
+            Unroll::Rolled => part.text.to_owned(),
+        };
+        let _ = write!(text, "\n// ---- {} ----\n{body}", part.name);
+    }
+    Ok(text)
+}
+
+const MARK: &str = "/*unroll*/";
+
+/// Expands each marked loop, the outer ones first.
+fn expand(text: &str, constants: &[(&'static str, u32)]) -> Result<String, String> {
+    let Some(at) = text.find(MARK) else {
+        return Ok(text.to_owned());
+    };
+    let (before, marked) = text.split_at(at);
+    let (head, rest) = marked[MARK.len()..].split_once('{').ok_or("a mark without a loop")?;
+    let (variable, bound) = loop_head(head).ok_or_else(|| format!("cannot unroll `{}`", head.trim()))?;
+    let trips = match bound.strip_suffix('u').and_then(|digits| digits.parse().ok()) {
+        Some(literal) => literal,
+        None => *constants
+            .iter()
+            .find_map(|(name, value)| (*name == bound).then_some(value))
+            .ok_or_else(|| format!("the bound `{bound}` of an unrolled loop is no constant of the header"))?,
+    };
+    let end = closing_brace(rest).ok_or_else(|| format!("no end to the loop `{}`", head.trim()))?;
+    let (body, after) = (&rest[..end], &rest[end + 1..]);
+    let body = expand(body, constants)?;
+    let mut expanded = String::from(before);
+    for trip in 0..trips {
+        let _ = write!(expanded, "{{ const {variable}: u32 = {trip}u;{body}}} ");
+    }
+    expanded.push_str(&expand(after, constants)?);
+    Ok(expanded)
+}
+
+/// `for (var d = 0u; d < BOUND; d++)` to (`d`, `BOUND`).
+fn loop_head(head: &str) -> Option<(&str, &str)> {
+    let head = head.trim().strip_prefix("for (var ")?.strip_suffix(')')?;
+    let (start, rest) = head.split_once("; ")?;
+    let (condition, step) = rest.split_once("; ")?;
+    let variable = start.strip_suffix(" = 0u")?;
+    let bound = condition.strip_prefix(variable)?.strip_prefix(" < ")?;
+    (step.strip_prefix(variable)? == "++").then_some((variable, bound))
+}
+
+/// Where the brace lies that closes a block whose opening brace has been read; braces in line comments do not count.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut depth = 1;
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let code = line.split("//").next().unwrap_or_default();
+        for (column, character) in code.char_indices() {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return Some(start + column);
+            }
+        }
+        start += line.len();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSTANTS: &[(&str, u32)] = &[("N", 2), ("M", 3)];
+
+    #[test]
+    fn nested_loops_become_blocks() {
+        let text = "a;\n/*unroll*/ for (var i = 0u; i < N; i++) {\n /*unroll*/ for (var j = 0u; j < 1u; j++) { f(i, j); }\n}\nb;";
+        let expanded = expand(text, CONSTANTS).unwrap();
+        let squeezed: String = expanded.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            squeezed,
+            "a; { const i: u32 = 0u; { const j: u32 = 0u; f(i, j); } } { const i: u32 = 1u; { const j: u32 = 0u; f(i, j); } } b;"
+        );
+    }
+
+    #[test]
+    fn braces_in_comments_do_not_count() {
+        let expanded = expand("/*unroll*/ for (var i = 0u; i < N; i++) { // }\n f(); }", CONSTANTS).unwrap();
+        assert_eq!(expanded.matches("f();").count(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_unrolled_is_an_error() {
+        for text in [
+            "/*unroll*/ for (var i = 1u; i < N; i++) {}",
+            "/*unroll*/ for (var i = 0u; i < UNKNOWN; i++) {}",
+            "/*unroll*/ while (true) {}",
+            "/*unroll*/ for (var i = 0u; i < N; i++) { f();",
+            "/*unroll*/",
+        ] {
+            assert!(expand(text, CONSTANTS).is_err(), "{text}");
+        }
+    }
+}
