@@ -126,7 +126,9 @@ impl CapsLimits {
             max_storage_buffers: self.max_storage_buffers.min(other.max_storage_buffers),
             max_workgroup_bytes: self.max_workgroup_bytes.min(other.max_workgroup_bytes),
             max_invocations: self.max_invocations.min(other.max_invocations),
-            max_workgroups_per_dimension: self.max_workgroups_per_dimension.min(other.max_workgroups_per_dimension),
+            max_workgroups_per_dimension: self
+                .max_workgroups_per_dimension
+                .min(other.max_workgroups_per_dimension),
             storage_offset_alignment_bytes: self
                 .storage_offset_alignment_bytes
                 .max(other.storage_offset_alignment_bytes),
@@ -171,14 +173,17 @@ impl DeviceCaps {
             max_buffer_bytes: limits.max_buffer_size,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
-            max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            max_invocations: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
             max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
             storage_offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
             uniform_offset_alignment_bytes: limits.min_uniform_buffer_offset_alignment,
         };
         let extended = limits.max_workgroup_bytes >= 32 << 10 && limits.max_storage_buffers >= 8;
-        let subgroup_sizes =
-            features.contains(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size));
+        let subgroup_sizes = features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some((info.subgroup_min_size, info.subgroup_max_size));
         Self {
             name: info.name.clone(),
             backend: info.backend.to_string(),
@@ -251,7 +256,10 @@ mod tests {
 
     #[test]
     fn a_lower_tier_never_has_more() {
-        let mut caps = DeviceCaps { tier: Tier::Extended, ..DeviceCaps::default() };
+        let mut caps = DeviceCaps {
+            tier: Tier::Extended,
+            ..DeviceCaps::default()
+        };
         caps.limits.max_workgroup_bytes = 64 << 10;
         caps.limits.max_storage_buffer_binding_bytes = 1 << 20;
         let lowered = caps.clone().at_most(Tier::Portable);

@@ -144,7 +144,9 @@ pub enum Error {
         operand: Operand,
     },
     /// A buffer is too small for its operand.
-    #[error("{operand} needs {expected_bytes} bytes from offset {offset_bytes}, but its buffer has {actual_bytes} bytes")]
+    #[error(
+        "{operand} needs {expected_bytes} bytes from offset {offset_bytes}, but its buffer has {actual_bytes} bytes"
+    )]
     BufferTooSmall {
         /// Which operand.
         operand: Operand,
@@ -174,7 +176,9 @@ pub enum Error {
         alignment_bytes: u64,
     },
     /// An output shares its buffer with an input, which WebGPU forbids within one dispatch, or two outputs overlap.
-    #[error("{operand} shares its buffer with {other}: give outputs a buffer that no input uses, and outputs places that do not overlap")]
+    #[error(
+        "{operand} shares its buffer with {other}: give outputs a buffer that no input uses, and outputs places that do not overlap"
+    )]
     SharedBuffer {
         /// The output.
         operand: Operand,

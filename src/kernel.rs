@@ -3,9 +3,9 @@
 pub mod params;
 pub mod source;
 
+use crate::Operand;
 use crate::plan::tuning::Tile;
 use crate::problem::{KeyPadding, Problem};
-use crate::Operand;
 use source::{Access, Part, part};
 
 /// The skeletons: each becomes one entry point.
@@ -67,13 +67,23 @@ pub struct Variant {
 impl KernelConfig {
     /// A kernel of these files, in this order, with this header.
     pub(crate) fn new(skeleton: Skeleton, parts: Vec<&'static str>, constants: Vec<(&'static str, u32)>) -> Self {
-        Self { skeleton, parts, constants }
+        Self {
+            skeleton,
+            parts,
+            constants,
+        }
     }
 
     /// One of the attention kernels for a problem.
     pub fn attention(skeleton: Skeleton, problem: &Problem, tile: &Tile, variant: Variant) -> Self {
         let pick = |vec4: bool, vec4_part, scalar_part| if vec4 { vec4_part } else { scalar_part };
-        let present = |operand, there, absent| if problem.extent(operand).is_some() { there } else { absent };
+        let present = |operand, there, absent| {
+            if problem.extent(operand).is_some() {
+                there
+            } else {
+                absent
+            }
+        };
         let query = pick(variant.query_vec4, "load/query_vec4.wgsl", "load/query_scalar.wgsl");
         let key = pick(variant.key_vec4, "load/key_vec4.wgsl", "load/key_scalar.wgsl");
         let value = pick(variant.value_vec4, "load/value_vec4.wgsl", "load/value_scalar.wgsl");
@@ -81,7 +91,11 @@ impl KernelConfig {
         let lse = pick(variant.lse, "row/lse.wgsl", "row/lse_none.wgsl");
         let acc = pick(variant.resume, "row/acc_resume.wgsl", "row/acc_fresh.wgsl");
         let state = pick(variant.resume, "row/state_resume.wgsl", "row/state_fresh.wgsl");
-        let query_tile = pick(tile.query_resident, "tile/query_resident.wgsl", "tile/query_streamed.wgsl");
+        let query_tile = pick(
+            tile.query_resident,
+            "tile/query_resident.wgsl",
+            "tile/query_streamed.wgsl",
+        );
         let causal = pick(problem.causal().is_some(), "mask/causal.wgsl", "mask/causal_none.wgsl");
         let guard = pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl");
         let mask = present(Operand::Mask, "mask/boolean.wgsl", "mask/boolean_none.wgsl");
@@ -92,7 +106,17 @@ impl KernelConfig {
             Some(KeyPadding::Boolean) => "mask/padding_boolean.wgsl",
         };
         let common = ["params.wgsl", "state.wgsl", "position.wgsl"];
-        let scoring = [query, key, query_tile, causal, mask, padding, bias, "score/finish.wgsl", "tile/scores.wgsl"];
+        let scoring = [
+            query,
+            key,
+            query_tile,
+            causal,
+            mask,
+            padding,
+            bias,
+            "score/finish.wgsl",
+            "tile/scores.wgsl",
+        ];
         let parts: Vec<_> = match skeleton {
             Skeleton::Fused => common
                 .into_iter()
@@ -103,12 +127,24 @@ impl KernelConfig {
             Skeleton::Softmax => common.into_iter().chain([lse, "softmax.wgsl"]).collect(),
             Skeleton::WeightedValues => common
                 .into_iter()
-                .chain([causal, value, guard, "tile/values_memory.wgsl", "tile/values.wgsl", out, acc])
+                .chain([
+                    causal,
+                    value,
+                    guard,
+                    "tile/values_memory.wgsl",
+                    "tile/values.wgsl",
+                    out,
+                    acc,
+                ])
                 .chain(["weighted_values.wgsl"])
                 .collect(),
             Skeleton::Linear | Skeleton::AverageHeads => Vec::new(),
         };
-        Self { skeleton, parts, constants: attention_constants(skeleton, problem, tile) }
+        Self {
+            skeleton,
+            parts,
+            constants: attention_constants(skeleton, problem, tile),
+        }
     }
 
     /// Which skeleton.
@@ -128,7 +164,9 @@ impl KernelConfig {
 
     /// A constant of the header.
     pub fn constant(&self, name: &str) -> Option<u32> {
-        self.constants.iter().find_map(|(constant, value)| (*constant == name).then_some(*value))
+        self.constants
+            .iter()
+            .find_map(|(constant, value)| (*constant == name).then_some(*value))
     }
 
     /// The bindings that the files declare, in ascending order.
@@ -188,4 +226,3 @@ fn attention_constants(skeleton: Skeleton, problem: &Problem, tile: &Tile) -> Ve
     }
     constants
 }
-

@@ -78,7 +78,11 @@ impl Plan {
         let algorithm = choose_algorithm(problem, &mut reasons);
         let tile = Tile::choose(&shape, caps.class, caps.tier, &caps.limits).ok_or(Error::Limit {
             what: "the smallest tile".into(),
-            required: tuning::TILES.iter().map(|tile| tile.workgroup_bytes(&shape).into()).min().unwrap_or(0),
+            required: tuning::TILES
+                .iter()
+                .map(|tile| tile.workgroup_bytes(&shape).into())
+                .min()
+                .unwrap_or(0),
             limit_name: "maxComputeWorkgroupStorageSize",
             limit: caps.limits.max_workgroup_bytes.into(),
         })?;
@@ -184,12 +188,19 @@ impl Plan {
                 self.passes.len(),
                 caps.limits.max_storage_buffer_binding_bytes,
                 caps.max_dispatch_flops,
-                caps.max_loop_trips.map_or(String::new(), |trips| format!(", no invocation beyond {trips} loop trips")),
+                caps.max_loop_trips.map_or(String::new(), |trips| format!(
+                    ", no invocation beyond {trips} loop trips"
+                )),
             )
         } else {
-            format!("{} pass{}: the whole problem at once", self.passes.len(), if self.passes.len() == 1 { "" } else { "es" })
+            format!(
+                "{} pass{}: the whole problem at once",
+                self.passes.len(),
+                if self.passes.len() == 1 { "" } else { "es" }
+            )
         });
-        self.reasons.push(format!("workspace: {} bytes", self.workspace.bytes()));
+        self.reasons
+            .push(format!("workspace: {} bytes", self.workspace.bytes()));
         self
     }
 }
@@ -216,7 +227,11 @@ fn choose_algorithm(problem: &Problem, reasons: &mut Vec<String>) -> Algorithm {
         Algorithm::Auto if problem.outputs().weights => (Algorithm::ThreeKernels, "the weights are wanted"),
         Algorithm::Auto => (Algorithm::Fused, "nobody wants the weights, so they need not be stored"),
     };
-    let name = if algorithm == Algorithm::Fused { "one fused kernel" } else { "three kernels" };
+    let name = if algorithm == Algorithm::Fused {
+        "one fused kernel"
+    } else {
+        "three kernels"
+    };
     reasons.push(format!("{name}: {why}"));
     algorithm
 }
@@ -250,7 +265,10 @@ impl Planner<'_> {
             // A later pass reads back the lse of its own chunk of channels, so each chunk needs passes of its own.
             regions.clear();
             for chunk in 0..whole.chunk.end {
-                regions.extend(bounds.split(&Region { chunk: chunk..chunk + 1, ..whole.clone() })?);
+                regions.extend(bounds.split(&Region {
+                    chunk: chunk..chunk + 1,
+                    ..whole.clone()
+                })?);
             }
         }
         let mut planes = 0;
@@ -264,9 +282,17 @@ impl Planner<'_> {
             if let Lse::Workspace(plane) = lse {
                 planes = planes.max(plane + 1);
             }
-            passes.push(Pass { lse, resume: region.kv.start > 0, ..bounds.pass(Skeleton::Fused, region) });
+            passes.push(Pass {
+                lse,
+                resume: region.kv.start > 0,
+                ..bounds.pass(Skeleton::Fused, region)
+            });
         }
-        let workspace = Workspace { scores_bytes: 0, lse_planes: planes, lse_plane_bytes: 4 * lse.span() };
+        let workspace = Workspace {
+            scores_bytes: 0,
+            lse_planes: planes,
+            lse_plane_bytes: 4 * lse.span(),
+        };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
     }
@@ -281,7 +307,10 @@ impl Planner<'_> {
             // As many rows at a time as a binding, or a reasonable workspace, holds the scores of.
             let mut bounds = self.bounds(&[]);
             let limits = &self.caps.limits;
-            let most = limits.max_storage_buffer_binding_bytes.min(limits.max_buffer_bytes).min(MAX_SCORES_BYTES);
+            let most = limits
+                .max_storage_buffer_binding_bytes
+                .min(limits.max_buffer_bytes)
+                .min(MAX_SCORES_BYTES);
             bounds.max_scores_bytes = Some(most);
             bounds.split(&whole)?
         };
@@ -292,10 +321,21 @@ impl Planner<'_> {
                 scores_bytes = scores_bytes.max(4 * region.rows() * u64::from(shape.seqlen_k));
             }
             let block = (!handed_out).then(|| region.clone());
-            let stages = [self.score_passes(&region)?, self.softmax_passes(&region)?, self.value_passes(&region)?];
-            passes.extend(stages.into_iter().flatten().map(|pass| Pass { block: block.clone(), ..pass }));
+            let stages = [
+                self.score_passes(&region)?,
+                self.softmax_passes(&region)?,
+                self.value_passes(&region)?,
+            ];
+            passes.extend(stages.into_iter().flatten().map(|pass| Pass {
+                block: block.clone(),
+                ..pass
+            }));
         }
-        let workspace = Workspace { scores_bytes, lse_planes: 0, lse_plane_bytes: 0 };
+        let workspace = Workspace {
+            scores_bytes,
+            lse_planes: 0,
+            lse_plane_bytes: 0,
+        };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
     }
@@ -311,8 +351,14 @@ impl Planner<'_> {
         ]);
         bounds.flops = 2.0 * f64::from(self.problem.shape().head_dim);
         bounds.kv_in_grid = true;
-        let regions = bounds.split(&Region { chunk: 0..1, ..region.clone() })?;
-        Ok(regions.into_iter().map(|region| bounds.pass(Skeleton::Scores, region)).collect())
+        let regions = bounds.split(&Region {
+            chunk: 0..1,
+            ..region.clone()
+        })?;
+        Ok(regions
+            .into_iter()
+            .map(|region| bounds.pass(Skeleton::Scores, region))
+            .collect())
     }
 
     fn softmax_passes(&self, region: &Region) -> Result<Vec<Pass>> {
@@ -327,14 +373,31 @@ impl Planner<'_> {
                 limit: most.into(),
             });
         }
-        let one_row = Tile { tile_q: 1, ty: 1, ..self.tile.clone() };
+        let one_row = Tile {
+            tile_q: 1,
+            ty: 1,
+            ..self.tile.clone()
+        };
         let mut bounds = self.bounds(&[Operand::Weights, Operand::Lse]);
         bounds.tile = &one_row;
         bounds.whole_rows = true;
         bounds.flops = 10.0;
-        let lse = if self.problem.outputs().lse { Lse::Caller } else { Lse::None };
-        let regions = bounds.split(&Region { chunk: 0..1, ..region.clone() })?;
-        Ok(regions.into_iter().map(|region| Pass { lse, ..bounds.pass(Skeleton::Softmax, region) }).collect())
+        let lse = if self.problem.outputs().lse {
+            Lse::Caller
+        } else {
+            Lse::None
+        };
+        let regions = bounds.split(&Region {
+            chunk: 0..1,
+            ..region.clone()
+        })?;
+        Ok(regions
+            .into_iter()
+            .map(|region| Pass {
+                lse,
+                ..bounds.pass(Skeleton::Softmax, region)
+            })
+            .collect())
     }
 
     fn value_passes(&self, region: &Region) -> Result<Vec<Pass>> {

@@ -72,7 +72,12 @@ pub struct Layouts {
 impl Layouts {
     /// The same layout for all four.
     pub const fn all(layout: Layout) -> Self {
-        Self { query: layout, key: layout, value: layout, out: layout }
+        Self {
+            query: layout,
+            key: layout,
+            value: layout,
+            out: layout,
+        }
     }
 }
 
@@ -123,22 +128,49 @@ pub struct Problem {
 impl Problem {
     /// Checks a descriptor. Errors name the operand, what came and what was expected.
     pub fn new(descriptor: &AttentionDescriptor<'_>) -> Result<Self> {
-        let AttentionDescriptor { shape, layouts, outputs, algorithm, appended_keys, .. } = descriptor.clone();
+        let AttentionDescriptor {
+            shape,
+            layouts,
+            outputs,
+            algorithm,
+            appended_keys,
+            ..
+        } = descriptor.clone();
         shape.validate()?;
-        let AttentionShape { batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim, head_dim_v } = shape;
+        let AttentionShape {
+            batch,
+            heads,
+            kv_heads,
+            seqlen_q,
+            seqlen_k,
+            head_dim,
+            head_dim_v,
+        } = shape;
         let scale = match descriptor.scale {
             None => (1.0 / f64::from(head_dim).sqrt()) as f32,
             Some(scale) if scale.is_finite() => scale,
-            Some(value) => return Err(Error::NotFinite { parameter: "scale", value }),
+            Some(value) => {
+                return Err(Error::NotFinite {
+                    parameter: "scale",
+                    value,
+                });
+            }
         };
         if appended_keys > seqlen_k {
-            return Err(Error::AppendedKeys { appended_keys, seqlen_k });
+            return Err(Error::AppendedKeys {
+                appended_keys,
+                seqlen_k,
+            });
         }
         let masked_keys = seqlen_k - appended_keys;
         for (operand, rows) in [(Operand::Query, seqlen_q), (Operand::Key, seqlen_k)] {
             // Shaders compare positions as signed numbers.
             if rows > MAX_ROWS {
-                return Err(Error::IndexOverflow { operand, elements: rows.into(), limit: MAX_ROWS.into() });
+                return Err(Error::IndexOverflow {
+                    operand,
+                    elements: rows.into(),
+                    limit: MAX_ROWS.into(),
+                });
             }
         }
         let full = [batch, heads, seqlen_q, masked_keys];
@@ -155,9 +187,16 @@ impl Problem {
             None => None,
             Some(_) if masked_keys == 0 => {
                 let expected = "at least one key that is not appended".into();
-                return Err(Error::Shape { operand: Operand::KeyPadding, actual: vec![batch, 0], expected });
+                return Err(Error::Shape {
+                    operand: Operand::KeyPadding,
+                    actual: vec![batch, 0],
+                    expected,
+                });
             }
-            Some(kind) => Some((kind, Extent::contiguous(Operand::KeyPadding, [batch, 1, 1, masked_keys])?)),
+            Some(kind) => Some((
+                kind,
+                Extent::contiguous(Operand::KeyPadding, [batch, 1, 1, masked_keys])?,
+            )),
         };
         if outputs.weights && algorithm == Algorithm::Fused {
             return Err(Error::Unsupported {

@@ -6,9 +6,7 @@ use wgpu_attention::kernel::params::Params;
 use wgpu_attention::kernel::source::{self, Access, Unroll};
 use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant};
 use wgpu_attention::plan::tuning::TILES;
-use wgpu_attention::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, KeyPadding, Problem,
-};
+use wgpu_attention::{Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, KeyPadding, Problem};
 
 /// Every composition of the attention kernels: skeletons x tiles x hooks x odd and even head sizes.
 fn attention_kernels() -> Vec<KernelConfig> {
@@ -16,7 +14,10 @@ fn attention_kernels() -> Vec<KernelConfig> {
     let mut all = Vec::new();
     for head_dim in [1, 64, 128, 130] {
         for features in 0..24 {
-            let shape = AttentionShape { head_dim_v: head_dim + head_dim % 3, ..AttentionShape::new(1, 2, 3, 5, head_dim) };
+            let shape = AttentionShape {
+                head_dim_v: head_dim + head_dim % 3,
+                ..AttentionShape::new(1, 2, 3, 5, head_dim)
+            };
             let problem = Problem::new(&AttentionDescriptor {
                 shape,
                 causal: (features & 1 != 0).then_some(CausalAlignment::LowerRight),
@@ -39,7 +40,12 @@ fn attention_kernels() -> Vec<KernelConfig> {
                         value_vec4: vec4,
                         out_vec4: vec4,
                     };
-                    for skeleton in [Skeleton::Fused, Skeleton::Scores, Skeleton::Softmax, Skeleton::WeightedValues] {
+                    for skeleton in [
+                        Skeleton::Fused,
+                        Skeleton::Scores,
+                        Skeleton::Softmax,
+                        Skeleton::WeightedValues,
+                    ] {
                         let kernel = KernelConfig::attention(skeleton, &problem, tile, variant);
                         if kernels.insert(format!("{kernel:?}")) {
                             all.push(kernel);
@@ -92,7 +98,9 @@ fn bindings_are_those_that_the_files_declare() {
                 assert_eq!(binding.group, 0);
                 let access = match variable.space {
                     naga::AddressSpace::Uniform => Access::Uniform,
-                    naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => Access::ReadWrite,
+                    naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                        Access::ReadWrite
+                    }
                     naga::AddressSpace::Storage { .. } => Access::Read,
                     other => panic!("{other:?}"),
                 };
@@ -114,10 +122,18 @@ fn params_lie_where_naga_says() {
 }
 
 fn assert_struct(module: &naga::Module, name: &str, members: &[(&str, usize)], size: usize) {
-    let (_, ty) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name)).expect(name);
-    let naga::TypeInner::Struct { members: found, span } = &ty.inner else { panic!("{name} is no struct") };
-    let found: Vec<_> =
-        found.iter().map(|member| (member.name.as_deref().unwrap_or_default(), member.offset as usize)).collect();
+    let (_, ty) = module
+        .types
+        .iter()
+        .find(|(_, ty)| ty.name.as_deref() == Some(name))
+        .expect(name);
+    let naga::TypeInner::Struct { members: found, span } = &ty.inner else {
+        panic!("{name} is no struct")
+    };
+    let found: Vec<_> = found
+        .iter()
+        .map(|member| (member.name.as_deref().unwrap_or_default(), member.offset as usize))
+        .collect();
     assert_eq!(found, members);
     assert_eq!(*span as usize, size);
 }
@@ -144,7 +160,11 @@ fn workgroup_memory_is_what_the_tuning_rows_say() {
                 .map(|(_, variable)| layouter[variable.ty].size)
                 .sum();
             let claimed = tile.workgroup_bytes(&shape);
-            assert!(bytes <= claimed && claimed <= bytes + 16, "{}: {bytes} against {claimed}", tile.name);
+            assert!(
+                bytes <= claimed && claimed <= bytes + 16,
+                "{}: {bytes} against {claimed}",
+                tile.name
+            );
         }
     }
 }

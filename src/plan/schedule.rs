@@ -65,7 +65,10 @@ impl Region {
     /// Both sides of a cut at `at`.
     fn cut(&self, axis: Axis, at: u32) -> [Region; 2] {
         let mut sides = [self.clone(), self.clone()];
-        for (side, range) in sides.iter_mut().zip([self.range(axis).start..at, at..self.range(axis).end]) {
+        for (side, range) in sides
+            .iter_mut()
+            .zip([self.range(axis).start..at, at..self.range(axis).end])
+        {
             match axis {
                 Axis::Batch => side.batch = range,
                 Axis::Head => side.head = range,
@@ -93,7 +96,12 @@ pub(crate) fn window(problem: &Problem, operand: Operand, extent: &Extent, regio
             [region.batch.clone(), heads, region.kv.clone(), channels]
         }
         Operand::Lse => [region.batch.clone(), region.head.clone(), 0..1, region.q.clone()],
-        Operand::Weights => [region.batch.clone(), region.head.clone(), region.q.clone(), region.kv.clone()],
+        Operand::Weights => [
+            region.batch.clone(),
+            region.head.clone(),
+            region.q.clone(),
+            region.kv.clone(),
+        ],
         Operand::Mask | Operand::Bias => [region.batch.clone(), region.head.clone(), region.q.clone(), masked],
         Operand::KeyPadding => [region.batch.clone(), 0..1, 0..1, masked],
         Operand::Query | Operand::Out | Operand::Projection => {
@@ -186,7 +194,7 @@ impl Bounds<'_> {
             let window = window(self.problem, *operand, extent, region);
             let bytes = (window.end - window.start) * self.problem.element_bytes(*operand);
             // A window begins at an aligned offset before its first element and ends at a multiple of four bytes.
-            let slack = u64::from(limits.storage_offset_alignment_bytes) + 4;
+            let slack = u64::from(limits.storage_offset_alignment_bytes).max(16) + 4;
             if bytes + slack > limits.max_storage_buffer_binding_bytes {
                 return match self.largest_axis(region, *operand, extent) {
                     Some(axis) => Ok(Some((axis, self.middle(region, axis)))),
@@ -206,12 +214,14 @@ impl Bounds<'_> {
         if let Some(most) = self.max_scores_bytes {
             let required = 4 * region.rows() * len(&region.kv);
             if required > most {
-                let axis = self.longest_axis(region, &[Axis::Batch, Axis::Head, Axis::Q]).ok_or_else(|| Error::Limit {
-                    what: format!("the scores of {} rows (Algorithm::Fused stores none)", region.rows()),
-                    required,
-                    limit_name: "maxStorageBufferBindingSize",
-                    limit: most,
-                })?;
+                let axis = self
+                    .longest_axis(region, &[Axis::Batch, Axis::Head, Axis::Q])
+                    .ok_or_else(|| Error::Limit {
+                        what: format!("the scores of {} rows (Algorithm::Fused stores none)", region.rows()),
+                        required,
+                        limit_name: "maxStorageBufferBindingSize",
+                        limit: most,
+                    })?;
                 return Ok(Some((axis, self.middle(region, axis))));
             }
         }
@@ -268,7 +278,10 @@ impl Bounds<'_> {
     /// The axis along which a region has the most units to give.
     fn longest_axis(&self, region: &Region, axes: &[Axis]) -> Option<Axis> {
         let units = |axis: Axis| len(region.range(axis)).div_ceil(self.unit(region, axis).into());
-        axes.iter().copied().filter(|&axis| self.can_cut(region, axis)).max_by_key(|&axis| (units(axis), axis as u8))
+        axes.iter()
+            .copied()
+            .filter(|&axis| self.can_cut(region, axis))
+            .max_by_key(|&axis| (units(axis), axis as u8))
     }
 
     /// The axis along which a region's window into an operand is longest.

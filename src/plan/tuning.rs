@@ -88,7 +88,12 @@ pub const TILES: &[Tile] = &[
 
 impl Tile {
     /// The first row that fits; there is one for every device that WebGPU allows.
-    pub(crate) fn choose(shape: &AttentionShape, class: DeviceClass, tier: Tier, limits: &CapsLimits) -> Option<&'static Tile> {
+    pub(crate) fn choose(
+        shape: &AttentionShape,
+        class: DeviceClass,
+        tier: Tier,
+        limits: &CapsLimits,
+    ) -> Option<&'static Tile> {
         TILES.iter().find(|tile| {
             tile.tier <= tier
                 && tile.class.is_none_or(|only| only == class)
@@ -135,7 +140,12 @@ impl Tile {
 
     /// Vec4 from one query row to the next in workgroup memory.
     pub fn q_stride(&self, head_dim: u32) -> u32 {
-        1 + self.d4_chunk * if self.query_resident { self.d_chunks(head_dim) } else { 1 }
+        1 + self.d4_chunk
+            * if self.query_resident {
+                self.d_chunks(head_dim)
+            } else {
+                1
+            }
     }
 
     /// Vec4 from one key or value row to the next in workgroup memory.

@@ -54,7 +54,11 @@ impl<'a> HostInputs<'a> {
                 (None, Some(_)) => return Err(Error::UnexpectedOperand { operand }),
                 (Some(_), None) => return Err(Error::MissingOperand { operand }),
                 (Some(extent), Some(actual)) if actual as u64 != extent.span() => {
-                    return Err(Error::Length { operand, actual: actual as u64, expected: extent.span() });
+                    return Err(Error::Length {
+                        operand,
+                        actual: actual as u64,
+                        expected: extent.span(),
+                    });
                 }
                 (Some(_), Some(_)) => {}
             }

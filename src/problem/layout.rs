@@ -65,19 +65,27 @@ impl Extent {
         let limit = u64::from(u32::MAX);
         let elements = last.saturating_add(1);
         if elements > limit {
-            return Err(Error::IndexOverflow { operand, elements, limit });
+            return Err(Error::IndexOverflow {
+                operand,
+                elements,
+                limit,
+            });
         }
         Ok(Self { sizes, strides: kept })
     }
 
     /// Elements from the first to the last, both counted.
     pub fn span(&self) -> u64 {
-        1 + (0..4).map(|axis| u64::from(self.sizes[axis] - 1) * u64::from(self.strides[axis])).sum::<u64>()
+        1 + (0..4)
+            .map(|axis| u64::from(self.sizes[axis] - 1) * u64::from(self.strides[axis]))
+            .sum::<u64>()
     }
 
     /// Offset of one element, in elements.
     pub fn offset(&self, index: [u32; 4]) -> u64 {
-        (0..4).map(|axis| u64::from(index[axis]) * u64::from(self.strides[axis])).sum()
+        (0..4)
+            .map(|axis| u64::from(index[axis]) * u64::from(self.strides[axis]))
+            .sum()
     }
 
     /// Fails if two elements lie at the same place (or the strides are too entangled to tell that they do not).
@@ -87,7 +95,10 @@ impl Extent {
         let mut reach = 1u64;
         for axis in axes {
             if u64::from(self.strides[axis]) < reach {
-                return Err(Error::OverlappingStrides { operand, strides: self.strides.to_vec() });
+                return Err(Error::OverlappingStrides {
+                    operand,
+                    strides: self.strides.to_vec(),
+                });
             }
             reach += u64::from(self.sizes[axis] - 1) * u64::from(self.strides[axis]);
         }

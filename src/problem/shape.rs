@@ -35,12 +35,23 @@ pub struct AttentionShape {
 impl AttentionShape {
     /// A shape with as many key/value heads as query heads and values as wide as keys.
     pub const fn new(batch: u32, heads: u32, seqlen_q: u32, seqlen_k: u32, head_dim: u32) -> Self {
-        Self { batch, heads, kv_heads: heads, seqlen_q, seqlen_k, head_dim, head_dim_v: head_dim }
+        Self {
+            batch,
+            heads,
+            kv_heads: heads,
+            seqlen_q,
+            seqlen_k,
+            head_dim,
+            head_dim_v: head_dim,
+        }
     }
 
     /// Query heads that share one key/value head.
     pub const fn group_size(&self) -> u32 {
-        if self.kv_heads == 0 { 0 } else { self.heads / self.kv_heads }
+        match self.heads.checked_div(self.kv_heads) {
+            Some(group_size) => group_size,
+            None => 0,
+        }
     }
 
     /// Multiply-adds, times two, of the two matrix products when no position is closed.
@@ -64,7 +75,10 @@ impl AttentionShape {
             }
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(Error::HeadsNotDivisible { heads: self.heads, kv_heads: self.kv_heads });
+            return Err(Error::HeadsNotDivisible {
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+            });
         }
         Ok(())
     }

@@ -1,0 +1,116 @@
+//! A prepared attention call: planned and compiled, ready for any buffers of its sizes.
+
+use crate::encode::{Binder, BoundAttention};
+use crate::engine::Engine;
+use crate::error::{Operand, Result};
+use crate::gpu::CountedBuffer;
+use crate::plan::Plan;
+use crate::readback::Wait;
+use crate::tensor::{Inputs, OutputBuffers, OutputTensors, Tensor};
+
+/// A call that is planned and compiled, with its workspace. Made by [`Engine::prepare`]; good for any number of runs.
+///
+/// Calls bound from one `Attention` share its workspace, so record them into queues of one device in order, as wgpu does.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    engine: Engine,
+    plan: Plan,
+    scores: Option<CountedBuffer>,
+    lse_planes: Option<CountedBuffer>,
+}
+
+impl Attention {
+    pub(crate) async fn new(engine: &Engine, plan: Plan) -> Result<Self> {
+        for pass in plan.passes() {
+            engine
+                .pipelines()
+                .get_or_create(engine.gpu(), plan.kernel(pass))
+                .await?;
+        }
+        let workspace = *plan.workspace();
+        let scores = allocate(engine, "attention scores", workspace.scores_bytes).await?;
+        let planes_bytes = u64::from(workspace.lse_planes) * workspace.lse_plane_bytes;
+        let lse_planes = allocate(engine, "attention lse", planes_bytes).await?;
+        Ok(Self {
+            engine: engine.clone(),
+            plan,
+            scores,
+            lse_planes,
+        })
+    }
+
+    /// What was decided.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Binds the call to buffers: makes its parameters and bind groups, so that encoding makes nothing.
+    ///
+    /// # Errors
+    /// Missing, unexpected, too small, misplaced or shared buffers, each by operand.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn bind(&self, inputs: &Inputs<'_>, outputs: &OutputBuffers<'_>) -> Result<BoundAttention> {
+        pollster::block_on(self.bind_async(inputs, outputs))
+    }
+
+    /// As [`bind`](Self::bind), for where blocking is not possible.
+    pub async fn bind_async(&self, inputs: &Inputs<'_>, outputs: &OutputBuffers<'_>) -> Result<BoundAttention> {
+        let binder = Binder {
+            gpu: self.engine.gpu(),
+            caps: self.engine.caps(),
+            pipelines: self.engine.pipelines(),
+            plan: &self.plan,
+            scores: self.scores.as_ref(),
+            lse_planes: self.lse_planes.as_ref(),
+        };
+        binder.bind(inputs, outputs).await
+    }
+
+    /// Runs on GPU data, into tensors made for it. Submits, and waits only for what long calls need between their pieces.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&self, inputs: &Inputs<'_>) -> Result<OutputTensors> {
+        pollster::block_on(self.run_waiting(inputs, Wait::Here))
+    }
+
+    /// As [`run`](Self::run), for where blocking is not possible.
+    pub async fn run_async(&self, inputs: &Inputs<'_>) -> Result<OutputTensors> {
+        self.run_waiting(inputs, Wait::Elsewhere).await
+    }
+
+    pub(crate) async fn run_waiting(&self, inputs: &Inputs<'_>, wait: Wait) -> Result<OutputTensors> {
+        let tensors = OutputTensors {
+            out: self
+                .output(Operand::Out)
+                .await?
+                .ok_or(crate::Error::MissingOperand { operand: Operand::Out })?,
+            lse: self.output(Operand::Lse).await?,
+            weights: self.output(Operand::Weights).await?,
+        };
+        let outputs = OutputBuffers {
+            out: (&tensors.out).into(),
+            lse: tensors.lse.as_ref().map(Into::into),
+            weights: tensors.weights.as_ref().map(Into::into),
+        };
+        let bound = self.bind_async(inputs, &outputs).await?;
+        self.engine.run_bound(&bound, wait).await?;
+        Ok(tensors)
+    }
+
+    async fn output(&self, operand: Operand) -> Result<Option<Tensor>> {
+        match self.plan.problem().span_bytes(operand) {
+            None => Ok(None),
+            Some(bytes) => self.engine.allocate_async(bytes).await.map(Some),
+        }
+    }
+}
+
+async fn allocate(engine: &Engine, label: &str, bytes: u64) -> Result<Option<CountedBuffer>> {
+    match bytes {
+        0 => Ok(None),
+        _ => engine
+            .gpu()
+            .buffer(label, bytes, wgpu::BufferUsages::STORAGE, None)
+            .await
+            .map(Some),
+    }
+}

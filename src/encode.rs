@@ -1,0 +1,486 @@
+//! A plan with its buffers: parameters and bind groups made once, then recorded into any encoder without allocating.
+
+use std::sync::Arc;
+
+use crate::caps::DeviceCaps;
+use crate::error::{Error, Operand, Result};
+use crate::gpu::{CountedBuffer, Gpu};
+use crate::kernel::params::Params;
+use crate::kernel::{KernelConfig, Skeleton, Variant, binding_of};
+use crate::pipeline::{Pipeline, PipelineCache};
+use crate::plan::schedule::{Region, window};
+use crate::plan::{Lse, Pass, Plan};
+use crate::problem::{Extent, Problem};
+use crate::tensor::{BufferAt, Inputs, OutputBuffers};
+
+/// A prepared call on certain buffers. [`encode`](Self::encode) it as often as you like; the contents of the buffers may
+/// change in between.
+#[derive(Debug)]
+pub struct BoundAttention {
+    dispatches: Vec<Dispatch>,
+    submissions: Vec<std::ops::Range<usize>>,
+    // Referenced by the bind groups, and counted as memory in use as long as these live.
+    _buffers: Vec<CountedBuffer>,
+}
+
+/// One dispatch, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) bind_group: wgpu::BindGroup,
+    pub(crate) grid: [u32; 2],
+}
+
+impl BoundAttention {
+    /// Records the whole call as one compute pass. Never submits, never blocks, makes no GPU object.
+    ///
+    /// On a desktop a very long call is better submitted in pieces, since the system resets a GPU that is busy for
+    /// seconds: see [`submissions`](Self::submissions).
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        record(encoder, &self.dispatches, None);
+    }
+
+    /// As [`encode`](Self::encode), with timestamps written at the beginning and the end of the compute pass.
+    pub fn encode_timed(&self, encoder: &mut wgpu::CommandEncoder, writes: wgpu::ComputePassTimestampWrites<'_>) {
+        record(encoder, &self.dispatches, Some(writes));
+    }
+
+    /// How many submissions the plan advises: each short enough for a desktop's watchdog.
+    pub fn submissions(&self) -> usize {
+        self.submissions.len()
+    }
+
+    /// Records one of the pieces that [`submissions`](Self::submissions) counts; out of range records nothing.
+    pub fn encode_submission(&self, index: usize, encoder: &mut wgpu::CommandEncoder) {
+        if let Some(range) = self.submissions.get(index) {
+            record(encoder, &self.dispatches[range.clone()], None);
+        }
+    }
+}
+
+/// Records dispatches as one compute pass.
+pub(crate) fn record(
+    encoder: &mut wgpu::CommandEncoder,
+    dispatches: &[Dispatch],
+    timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+) {
+    let label = Some("attention");
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+        label,
+        timestamp_writes,
+    });
+    for dispatch in dispatches {
+        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        pass.dispatch_workgroups(dispatch.grid[0], dispatch.grid[1], 1);
+    }
+}
+
+/// `workgroups` as a grid whose dimensions keep to the limit.
+pub(crate) fn fold(workgroups: u32, caps: &DeviceCaps) -> [u32; 2] {
+    let rows = workgroups.div_ceil(caps.limits.max_workgroups_per_dimension).max(1);
+    [workgroups.div_ceil(rows), rows]
+}
+
+/// Binds a plan to buffers.
+pub(crate) struct Binder<'a> {
+    pub(crate) gpu: &'a Gpu,
+    pub(crate) caps: &'a DeviceCaps,
+    pub(crate) pipelines: &'a PipelineCache,
+    pub(crate) plan: &'a Plan,
+    /// The workspace's scores and lse planes, as far as the plan needs them.
+    pub(crate) scores: Option<&'a CountedBuffer>,
+    pub(crate) lse_planes: Option<&'a CountedBuffer>,
+}
+
+/// An operand's piece of a buffer.
+struct Place<'a> {
+    buffer: &'a wgpu::Buffer,
+    offset_bytes: u64,
+    size_bytes: u64,
+}
+
+impl Binder<'_> {
+    pub(crate) async fn bind(&self, inputs: &Inputs<'_>, outputs: &OutputBuffers<'_>) -> Result<BoundAttention> {
+        let problem = self.plan.problem();
+        let operands = Operands { inputs, outputs };
+        operands.validate(problem)?;
+
+        let stride = std::mem::size_of::<Params>().next_multiple_of(
+            usize::try_from(self.caps.limits.uniform_offset_alignment_bytes)
+                .unwrap_or(256)
+                .max(16),
+        );
+        let mut params_bytes = vec![0u8; stride * self.plan.passes().len()];
+        let mut prepared = Vec::new();
+        for (pass, bytes) in self.plan.passes().iter().zip(params_bytes.chunks_exact_mut(stride)) {
+            let kernel = self.kernel(pass, &operands);
+            let pipeline = self.pipelines.get_or_create(self.gpu, kernel).await?;
+            let (params, places, grid) = self.place(pass, &pipeline, &operands)?;
+            bytes[..std::mem::size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&params));
+            prepared.push((pipeline, places, grid));
+        }
+        let usage = wgpu::BufferUsages::UNIFORM;
+        let params = self
+            .gpu
+            .buffer(
+                "attention params",
+                params_bytes.len() as u64,
+                usage,
+                Some(&params_bytes),
+            )
+            .await?;
+
+        let dispatches = self
+            .gpu
+            .scoped("bind the operands", || {
+                let bound = prepared
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, (pipeline, places, grid))| {
+                        let uniform = wgpu::BufferBinding {
+                            buffer: &params.buffer,
+                            offset: (index * stride) as u64,
+                            size: wgpu::BufferSize::new(std::mem::size_of::<Params>() as u64),
+                        };
+                        let mut entries = vec![wgpu::BindGroupEntry {
+                            binding: 0,
+                            resource: wgpu::BindingResource::Buffer(uniform),
+                        }];
+                        entries.extend(places.iter().map(|(binding, place)| wgpu::BindGroupEntry {
+                            binding: *binding,
+                            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                                buffer: place.buffer,
+                                offset: place.offset_bytes,
+                                size: wgpu::BufferSize::new(place.size_bytes),
+                            }),
+                        }));
+                        let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                            label: problem.label(),
+                            layout: &pipeline.layout,
+                            entries: &entries,
+                        });
+                        Dispatch {
+                            pipeline,
+                            bind_group,
+                            grid,
+                        }
+                    });
+                bound.collect::<Vec<_>>()
+            })
+            .await?;
+        let mut buffers = vec![params];
+        buffers.extend([self.scores, self.lse_planes].into_iter().flatten().cloned());
+        Ok(BoundAttention {
+            dispatches,
+            submissions: self.plan.submissions(),
+            _buffers: buffers,
+        })
+    }
+
+    /// The kernel of a pass for buffers at these offsets: one that begins at an odd place is loaded one by one.
+    fn kernel(&self, pass: &Pass, operands: &Operands<'_>) -> KernelConfig {
+        let problem = self.plan.problem();
+        let vec4 = |operand| {
+            problem.extent(operand).is_some_and(|extent| extent.is_vec4())
+                && operands
+                    .get(operand)
+                    .is_some_and(|at| at.offset_bytes.is_multiple_of(16))
+        };
+        let variant = Variant {
+            resume: pass.resume,
+            lse: pass.lse != Lse::None,
+            query_vec4: vec4(Operand::Query),
+            key_vec4: vec4(Operand::Key),
+            value_vec4: vec4(Operand::Value),
+            out_vec4: vec4(Operand::Out),
+        };
+        KernelConfig::attention(pass.skeleton, problem, self.plan.tile(), variant)
+    }
+
+    /// Parameters, bindings and grid of a pass.
+    #[allow(
+        clippy::type_complexity,
+        reason = "three things that are made together and used together, once"
+    )]
+    fn place<'b>(
+        &'b self,
+        pass: &Pass,
+        pipeline: &Pipeline,
+        operands: &Operands<'b>,
+    ) -> Result<(Params, Vec<(u32, Place<'b>)>, [u32; 2])> {
+        let problem = self.plan.problem();
+        let grid = fold(pass.workgroups, self.caps);
+        let mut params = region_params(problem, pass, self.plan, grid);
+        let mut places = Vec::new();
+        for operand in OPERANDS {
+            let binding = binding_of(operand);
+            if !pipeline.bindings.iter().any(|&(used, _)| used == binding) {
+                continue;
+            }
+            let (place, offset, extent) = match (operand, &pass.block, pass.lse) {
+                (Operand::Weights, Some(block), _) => self.place_block(block)?,
+                (Operand::Lse, _, Lse::Workspace(plane)) => self.place_lse_plane(plane, &pass.region)?,
+                _ => {
+                    let extent = problem.extent(operand).ok_or(Error::MissingOperand { operand })?;
+                    let at = operands.get(operand).ok_or(Error::MissingOperand { operand })?;
+                    let (place, offset) = self.place_window(operand, &extent, at, &pass.region);
+                    (place, offset, extent)
+                }
+            };
+            set_operand(&mut params, operand, offset, &extent);
+            places.push((binding, place));
+        }
+        Ok((params, places, grid))
+    }
+
+    /// The part of an operand that a region touches, and where element `[0, 0, 0, 0]` lies from its start, modulo 2^32.
+    fn place_window<'b>(
+        &self,
+        operand: Operand,
+        extent: &Extent,
+        at: BufferAt<'b>,
+        region: &Region,
+    ) -> (Place<'b>, u32) {
+        let problem = self.plan.problem();
+        let element_bytes = problem.element_bytes(operand);
+        let window = window(problem, operand, extent, region);
+        let alignment = u64::from(self.caps.limits.storage_offset_alignment_bytes).max(16);
+        let start = (at.offset_bytes + window.start * element_bytes) / alignment * alignment;
+        let end = (at.offset_bytes + window.end * element_bytes).next_multiple_of(4);
+        let offset = at.offset_bytes.wrapping_sub(start) as i64 / element_bytes as i64;
+        let place = Place {
+            buffer: at.buffer,
+            offset_bytes: start,
+            size_bytes: end - start,
+        };
+        (place, offset as u32)
+    }
+
+    /// The workspace's scores of a block of rows, contiguous.
+    fn place_block(&self, block: &Region) -> Result<(Place<'_>, u32, Extent)> {
+        let keys = self.plan.problem().shape().seqlen_k;
+        let sizes = [&block.batch, &block.head, &block.q].map(|range| range.end - range.start);
+        let extent = Extent::contiguous(Operand::Weights, [sizes[0], sizes[1], sizes[2], keys])?;
+        let first = [block.batch.start, block.head.start, block.q.start]
+            .into_iter()
+            .zip(extent.strides)
+            .fold(0u32, |sum, (index, stride)| {
+                sum.wrapping_add(index.wrapping_mul(stride))
+            });
+        let buffer = self.scores.ok_or(Error::MissingOperand {
+            operand: Operand::Weights,
+        })?;
+        let place = Place {
+            buffer: &buffer.buffer,
+            offset_bytes: 0,
+            size_bytes: 4 * extent.span(),
+        };
+        Ok((place, 0u32.wrapping_sub(first), extent))
+    }
+
+    fn place_lse_plane(&self, plane: u32, region: &Region) -> Result<(Place<'_>, u32, Extent)> {
+        let shape = self.plan.problem().shape();
+        let extent = Extent::contiguous(Operand::Lse, [shape.batch, shape.heads, 1, shape.seqlen_q])?;
+        let buffer = self.lse_planes.ok_or(Error::MissingOperand { operand: Operand::Lse })?;
+        let offset_bytes = u64::from(plane) * self.plan.workspace().lse_plane_bytes;
+        let at = BufferAt {
+            buffer: &buffer.buffer,
+            offset_bytes,
+        };
+        let (place, offset) = self.place_window(Operand::Lse, &extent, at, region);
+        Ok((place, offset, extent))
+    }
+}
+
+const OPERANDS: [Operand; 9] = [
+    Operand::Query,
+    Operand::Key,
+    Operand::Value,
+    Operand::Out,
+    Operand::Lse,
+    Operand::Weights,
+    Operand::Mask,
+    Operand::Bias,
+    Operand::KeyPadding,
+];
+
+fn region_params(problem: &Problem, pass: &Pass, plan: &Plan, grid: [u32; 2]) -> Params {
+    let region = &pass.region;
+    let keys = region.kv.end - region.kv.start;
+    let chunk_count = match pass.skeleton {
+        Skeleton::Scores => keys.div_ceil(plan.tile().tile_kv()),
+        _ => region.chunk.end - region.chunk.start,
+    };
+    Params {
+        batch_begin: region.batch.start,
+        head_begin: region.head.start,
+        head_count: region.head.end - region.head.start,
+        q_begin: region.q.start,
+        q_end: region.q.end,
+        kv_begin: region.kv.start,
+        kv_end: region.kv.end,
+        chunk_begin: region.chunk.start,
+        chunk_count,
+        workgroups: pass.workgroups,
+        grid_x: grid[0],
+        group_size: problem.shape().group_size(),
+        masked_keys: problem.masked_keys(),
+        seqlen_k: problem.shape().seqlen_k,
+        // Both lengths are below 2^30, so their difference fits.
+        causal_offset: problem.causal_offset().unwrap_or(0) as i32,
+        scale: problem.scale(),
+        negative_infinity: f32::NEG_INFINITY,
+        ..Params::default()
+    }
+}
+
+fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Extent) {
+    let [batch, head, row, key] = extent.strides;
+    let fields = match operand {
+        Operand::Query => [
+            &mut params.query_offset,
+            &mut params.query_batch,
+            &mut params.query_head,
+            &mut params.query_row,
+        ],
+        Operand::Key => [
+            &mut params.key_offset,
+            &mut params.key_batch,
+            &mut params.key_head,
+            &mut params.key_row,
+        ],
+        Operand::Value => [
+            &mut params.value_offset,
+            &mut params.value_batch,
+            &mut params.value_head,
+            &mut params.value_row,
+        ],
+        Operand::Out => [
+            &mut params.out_offset,
+            &mut params.out_batch,
+            &mut params.out_head,
+            &mut params.out_row,
+        ],
+        Operand::Weights => [
+            &mut params.scores_offset,
+            &mut params.scores_batch,
+            &mut params.scores_head,
+            &mut params.scores_row,
+        ],
+        Operand::Mask => {
+            params.mask_key = key;
+            [
+                &mut params.mask_offset,
+                &mut params.mask_batch,
+                &mut params.mask_head,
+                &mut params.mask_row,
+            ]
+        }
+        Operand::Bias => {
+            params.bias_key = key;
+            [
+                &mut params.bias_offset,
+                &mut params.bias_batch,
+                &mut params.bias_head,
+                &mut params.bias_row,
+            ]
+        }
+        Operand::Lse => {
+            (params.lse_offset, params.lse_batch, params.lse_head) = (offset, batch, head);
+            return;
+        }
+        Operand::KeyPadding | Operand::Projection => {
+            (params.padding_offset, params.padding_batch) = (offset, batch);
+            return;
+        }
+    };
+    for (field, value) in fields.into_iter().zip([offset, batch, head, row]) {
+        *field = value;
+    }
+}
+
+/// All operands of a call, by name.
+struct Operands<'a> {
+    inputs: &'a Inputs<'a>,
+    outputs: &'a OutputBuffers<'a>,
+}
+
+impl<'a> Operands<'a> {
+    fn get(&self, operand: Operand) -> Option<BufferAt<'a>> {
+        match operand {
+            Operand::Query => Some(self.inputs.query),
+            Operand::Key => Some(self.inputs.key),
+            Operand::Value => Some(self.inputs.value),
+            Operand::Mask => self.inputs.mask,
+            Operand::Bias => self.inputs.bias,
+            Operand::KeyPadding => self.inputs.key_padding,
+            Operand::Out => Some(self.outputs.out),
+            Operand::Lse => self.outputs.lse,
+            Operand::Weights => self.outputs.weights,
+            Operand::Projection => None,
+        }
+    }
+
+    fn validate(&self, problem: &Problem) -> Result<()> {
+        for operand in OPERANDS {
+            match (self.get(operand), problem.span_bytes(operand)) {
+                (None, None) => {}
+                (Some(_), None) => return Err(Error::UnexpectedOperand { operand }),
+                (None, Some(_)) => return Err(Error::MissingOperand { operand }),
+                (Some(at), Some(_)) => self.validate_place(problem, operand, at)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_place(&self, problem: &Problem, operand: Operand, at: BufferAt<'_>) -> Result<()> {
+        if !at.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            return Err(Error::BufferUsage {
+                operand,
+                expected: "STORAGE",
+            });
+        }
+        let alignment_bytes = problem.element_bytes(operand);
+        let BufferAt { offset_bytes, .. } = at;
+        if !offset_bytes.is_multiple_of(alignment_bytes) {
+            return Err(Error::BufferOffset {
+                operand,
+                offset_bytes,
+                alignment_bytes,
+            });
+        }
+        let span = problem.extent(operand).map_or(0, |extent| extent.span()) * alignment_bytes;
+        let end = offset_bytes.checked_add(span).map(|end| end.next_multiple_of(4));
+        if end.is_none_or(|end| end > at.buffer.size()) {
+            let actual_bytes = at.buffer.size();
+            let expected_bytes = end.map_or(u64::MAX, |end| end - offset_bytes);
+            return Err(Error::BufferTooSmall {
+                operand,
+                actual_bytes,
+                offset_bytes,
+                expected_bytes,
+            });
+        }
+        if !is_output(operand) {
+            return Ok(());
+        }
+        for other in OPERANDS.into_iter().filter(|&other| other != operand) {
+            let Some(shared) = self.get(other).filter(|shared| shared.buffer == at.buffer) else {
+                continue;
+            };
+            let other_span = problem.span_bytes(other).unwrap_or(0);
+            let apart = offset_bytes + span <= shared.offset_bytes || shared.offset_bytes + other_span <= offset_bytes;
+            // WebGPU forbids a dispatch to read and write one buffer, wherever; the weights are written, then read.
+            let read_too = !is_output(other) || operand == Operand::Weights || other == Operand::Weights;
+            if read_too || !apart {
+                return Err(Error::SharedBuffer { operand, other });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_output(operand: Operand) -> bool {
+    matches!(operand, Operand::Out | Operand::Lse | Operand::Weights)
+}

@@ -1,0 +1,423 @@
+//! The device, and the ways to run: one-shot on host slices, on tensors, and prepared for the caller's own encoder.
+
+use std::sync::Arc;
+
+use crate::attention::Attention;
+use crate::caps::{DeviceCaps, DeviceClass, Tier};
+use crate::encode::BoundAttention;
+use crate::error::{Error, Operand, Result};
+use crate::gpu::{Gpu, MemoryUse};
+use crate::pipeline::PipelineCache;
+use crate::plan::Plan;
+use crate::problem::{AttentionDescriptor, HostInputs, Problem};
+use crate::readback::{self, Wait};
+use crate::tensor::{Inputs, Tensor};
+
+/// A device that attention runs on, with the kernels compiled so far. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    gpu: Gpu,
+    caps: DeviceCaps,
+    pipelines: PipelineCache,
+}
+
+/// How to choose an adapter and a device.
+#[derive(Clone, Debug, Default)]
+pub struct EngineDescriptor<'a> {
+    /// Part of the adapter's name, whatever the case; `None` is the environment's `WGPU_ADAPTER_NAME`, else the best there is.
+    pub adapter_name: Option<&'a str>,
+    /// Which backends to look at; `None` is the environment's `WGPU_BACKEND`, else all.
+    pub backends: Option<wgpu::Backends>,
+    /// Use no more than this tier allows.
+    pub tier: Option<Tier>,
+}
+
+/// What a one-shot call gives back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionOutput {
+    /// `[batch, heads, seqlen_q, head_dim_v]` in the descriptor's layout.
+    pub out: Vec<f32>,
+    /// `[batch, heads, seqlen_q]`, if asked for.
+    pub lse: Option<Vec<f32>>,
+    /// `[batch, heads, seqlen_q, seqlen_k]`, if asked for.
+    pub weights: Option<Vec<f32>>,
+}
+
+impl Engine {
+    /// The best adapter: a real GPU before a software one. Honours `WGPU_ADAPTER_NAME` and `WGPU_BACKEND`.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] says what was found and what to install.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new() -> Result<Self> {
+        Self::with(&EngineDescriptor::default())
+    }
+
+    /// As [`new`](Self::new), with choices.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn with(descriptor: &EngineDescriptor<'_>) -> Result<Self> {
+        pollster::block_on(Self::with_async(descriptor))
+    }
+
+    /// As [`new`](Self::new), for where blocking is not possible.
+    pub async fn new_async() -> Result<Self> {
+        Self::with_async(&EngineDescriptor::default()).await
+    }
+
+    /// As [`with`](Self::with), for where blocking is not possible.
+    pub async fn with_async(descriptor: &EngineDescriptor<'_>) -> Result<Self> {
+        let adapter = choose_adapter(descriptor).await?;
+        let engine = Self::from_adapter(&adapter).await?;
+        Ok(match descriptor.tier {
+            Some(tier) => engine.at_most(tier),
+            None => engine,
+        })
+    }
+
+    /// A device of our own on this adapter, with its best limits and the features that kernels may use.
+    pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self> {
+        let info = adapter.get_info();
+        let useful = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
+        let required_features = adapter.features() & useful;
+        let required_limits = adapter.limits();
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("wgpu-attention"),
+                required_features,
+                required_limits: required_limits.clone(),
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| Error::NoDevice {
+                adapter: info.name.clone(),
+                message: error.to_string(),
+            })?;
+        let caps = DeviceCaps::from_wgpu(&info, required_features, &required_limits);
+        tracing::info!(adapter = %caps.name, driver = %caps.driver, tier = %caps.tier, "using");
+        Ok(Self::assemble(Gpu::owned(device, queue), caps))
+    }
+
+    /// Shares a device that the caller made, with the limits and features that it was made with.
+    ///
+    /// The device's lost callback and error handler stay the caller's. wgpu's errors during calls of this crate still
+    /// come back as [`Error`].
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let caps = DeviceCaps::from_wgpu(&adapter.get_info(), device.features(), &device.limits());
+        Self::assemble(Gpu::shared(device, queue), caps)
+    }
+
+    /// The same device with plans that use no more than a tier allows.
+    #[must_use]
+    pub fn at_most(&self, tier: Tier) -> Self {
+        Self::assemble(self.shared.gpu.clone(), self.shared.caps.clone().at_most(tier))
+    }
+
+    /// The same device with plans made for these capabilities: lower limits than the device has, for tests.
+    #[must_use]
+    pub fn with_caps(&self, caps: DeviceCaps) -> Self {
+        Self::assemble(self.shared.gpu.clone(), caps)
+    }
+
+    fn assemble(gpu: Gpu, caps: DeviceCaps) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                gpu,
+                caps,
+                pipelines: PipelineCache::default(),
+            }),
+        }
+    }
+
+    /// What plans are made for.
+    pub fn caps(&self) -> &DeviceCaps {
+        &self.shared.caps
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.shared.gpu.device
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.shared.gpu.queue
+    }
+
+    /// GPU memory in buffers that this engine made.
+    pub fn memory(&self) -> MemoryUse {
+        self.shared.gpu.memory()
+    }
+
+    /// Begins a new peak at what is in use now.
+    pub fn reset_memory_peak(&self) {
+        self.shared.gpu.reset_memory_peak();
+    }
+
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.shared.gpu
+    }
+
+    pub(crate) fn pipelines(&self) -> &PipelineCache {
+        &self.shared.pipelines
+    }
+
+    /// Plans without preparing: pure, touches no GPU.
+    pub fn plan(&self, descriptor: &AttentionDescriptor<'_>) -> Result<Plan> {
+        Plan::new(&Problem::new(descriptor)?, self.caps())
+    }
+
+    /// Plans, compiles what is not compiled yet and allocates the workspace.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn prepare(&self, descriptor: &AttentionDescriptor<'_>) -> Result<Attention> {
+        pollster::block_on(self.prepare_async(descriptor))
+    }
+
+    /// As [`prepare`](Self::prepare), for where blocking is not possible.
+    pub async fn prepare_async(&self, descriptor: &AttentionDescriptor<'_>) -> Result<Attention> {
+        Attention::new(self, self.plan(descriptor)?).await
+    }
+
+    /// One call on host slices: upload, run, read back.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionDescriptor, AttentionShape, Engine, HostInputs};
+    ///
+    /// let engine = Engine::new()?;
+    /// let shape = AttentionShape::new(1, 8, 6, 6, 64);
+    /// let x = vec![0.1; 8 * 6 * 64];
+    /// let inputs = HostInputs { query: &x, key: &x, value: &x, ..Default::default() };
+    /// let output = engine.attention(&AttentionDescriptor { shape, ..Default::default() }, &inputs)?;
+    /// assert_eq!(output.out.len(), x.len());
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn attention(&self, descriptor: &AttentionDescriptor<'_>, inputs: &HostInputs<'_>) -> Result<AttentionOutput> {
+        pollster::block_on(self.attention_waiting(descriptor, inputs, Wait::Here))
+    }
+
+    /// As [`attention`](Self::attention), for where blocking is not possible.
+    pub async fn attention_async(
+        &self,
+        descriptor: &AttentionDescriptor<'_>,
+        inputs: &HostInputs<'_>,
+    ) -> Result<AttentionOutput> {
+        self.attention_waiting(descriptor, inputs, Wait::Elsewhere).await
+    }
+
+    async fn attention_waiting(
+        &self,
+        descriptor: &AttentionDescriptor<'_>,
+        inputs: &HostInputs<'_>,
+        wait: Wait,
+    ) -> Result<AttentionOutput> {
+        let problem = Problem::new(descriptor)?;
+        inputs.validate(&problem)?;
+        let attention = Attention::new(self, Plan::new(&problem, self.caps())?).await?;
+        let mut tensors = Vec::new();
+        for operand in [
+            Operand::Query,
+            Operand::Key,
+            Operand::Value,
+            Operand::Mask,
+            Operand::Bias,
+            Operand::KeyPadding,
+        ] {
+            tensors.push(match inputs.bytes(operand) {
+                None => None,
+                Some(bytes) => Some(self.upload_bytes_async(bytes).await?),
+            });
+        }
+        let [Some(query), Some(key), Some(value), mask, bias, key_padding] = &tensors[..] else {
+            return Err(Error::MissingOperand {
+                operand: Operand::Query,
+            });
+        };
+        let gpu_inputs = Inputs {
+            mask: mask.as_ref().map(Into::into),
+            bias: bias.as_ref().map(Into::into),
+            key_padding: key_padding.as_ref().map(Into::into),
+            ..Inputs::new(query, key, value)
+        };
+        let output = attention.run_waiting(&gpu_inputs, wait).await?;
+        Ok(AttentionOutput {
+            out: self.read_waiting(&output.out, wait).await?,
+            lse: match &output.lse {
+                None => None,
+                Some(lse) => Some(self.read_waiting(lse, wait).await?),
+            },
+            weights: match &output.weights {
+                None => None,
+                Some(weights) => Some(self.read_waiting(weights, wait).await?),
+            },
+        })
+    }
+
+    /// Copies numbers to the GPU.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn upload(&self, data: &[f32]) -> Result<Tensor> {
+        pollster::block_on(self.upload_async(data))
+    }
+
+    /// As [`upload`](Self::upload), for where blocking is not possible.
+    pub async fn upload_async(&self, data: &[f32]) -> Result<Tensor> {
+        self.upload_bytes_async(bytemuck::cast_slice(data)).await
+    }
+
+    /// Copies bytes to the GPU: boolean masks and padding.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn upload_bytes(&self, data: &[u8]) -> Result<Tensor> {
+        pollster::block_on(self.upload_bytes_async(data))
+    }
+
+    /// As [`upload_bytes`](Self::upload_bytes), for where blocking is not possible.
+    pub async fn upload_bytes_async(&self, data: &[u8]) -> Result<Tensor> {
+        let buffer = self
+            .gpu()
+            .buffer("tensor", data.len() as u64, TENSOR_USAGE, Some(data))
+            .await?;
+        Ok(Tensor {
+            buffer,
+            bytes: data.len() as u64,
+        })
+    }
+
+    /// A tensor of zeros, this many bytes long.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn allocate(&self, bytes: u64) -> Result<Tensor> {
+        pollster::block_on(self.allocate_async(bytes))
+    }
+
+    /// As [`allocate`](Self::allocate), for where blocking is not possible.
+    pub async fn allocate_async(&self, bytes: u64) -> Result<Tensor> {
+        Ok(Tensor {
+            buffer: self.gpu().buffer("tensor", bytes, TENSOR_USAGE, None).await?,
+            bytes,
+        })
+    }
+
+    /// Copies a tensor of numbers back. Waits for everything submitted before.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        pollster::block_on(self.read_waiting(tensor, Wait::Here))
+    }
+
+    /// As [`read`](Self::read), for where blocking is not possible.
+    pub async fn read_async(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        self.read_waiting(tensor, Wait::Elsewhere).await
+    }
+
+    async fn read_waiting(&self, tensor: &Tensor, wait: Wait) -> Result<Vec<f32>> {
+        let bytes = readback::read_bytes(self.gpu(), tensor.buffer(), tensor.bytes(), wait).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    /// Submits a bound call and waits until it is done.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&self, bound: &BoundAttention) -> Result<()> {
+        pollster::block_on(async {
+            self.run_bound(bound, Wait::Here).await?;
+            readback::wait_idle(self.gpu(), Wait::Here).await
+        })
+    }
+
+    /// As [`run`](Self::run), for where blocking is not possible.
+    pub async fn run_async(&self, bound: &BoundAttention) -> Result<()> {
+        self.run_bound(bound, Wait::Elsewhere).await?;
+        readback::wait_idle(self.gpu(), Wait::Elsewhere).await
+    }
+
+    /// Submits the pieces of a call, waiting between them so that the GPU serves others too.
+    pub(crate) async fn run_bound(&self, bound: &BoundAttention, wait: Wait) -> Result<()> {
+        for index in 0..bound.submissions() {
+            if index > 0 {
+                readback::wait_idle(self.gpu(), wait).await?;
+            }
+            let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                label: Some("attention"),
+            });
+            bound.encode_submission(index, &mut encoder);
+            self.gpu().submit(encoder).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything submitted so far is done.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(&self) -> Result<()> {
+        pollster::block_on(readback::wait_idle(self.gpu(), Wait::Here))
+    }
+}
+
+const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_SRC)
+    .union(wgpu::BufferUsages::COPY_DST);
+
+/// Every adapter there is, best first: real GPUs before software ones.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
+    pollster::block_on(adapters_async(backends))
+}
+
+/// As [`adapters`], for where blocking is not possible. A browser shows one at most.
+pub async fn adapters_async(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
+    let backends = backends
+        .or_else(wgpu::Backends::from_env)
+        .unwrap_or(wgpu::Backends::all());
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        // Debug builds would turn on validation layers, whose older versions report errors that are none.
+        flags: wgpu::InstanceFlags::empty().with_env(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    #[cfg(not(target_arch = "wasm32"))]
+    let mut adapters = instance.enumerate_adapters(backends).await;
+    #[cfg(target_arch = "wasm32")]
+    let mut adapters: Vec<_> = instance
+        .request_adapter(&wgpu::RequestAdapterOptions::default())
+        .await
+        .into_iter()
+        .collect();
+    adapters.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        match DeviceCaps::from_wgpu(&info, adapter.features(), &adapter.limits()).class {
+            DeviceClass::Discrete => 0,
+            DeviceClass::Integrated => 1,
+            DeviceClass::Unknown => 2,
+            DeviceClass::Cpu => 3,
+        }
+    });
+    adapters
+}
+
+async fn choose_adapter(descriptor: &EngineDescriptor<'_>) -> Result<wgpu::Adapter> {
+    let mut adapters = adapters_async(descriptor.backends).await;
+    let wanted = match descriptor.adapter_name {
+        Some(name) => Some(name.to_owned()),
+        None => std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty()),
+    };
+    if adapters.is_empty() {
+        return Err(Error::NoAdapter {
+            message: "none found. On Linux install a Vulkan driver: Mesa's package is mesa-vulkan-drivers on Debian, \
+                      Ubuntu and Fedora, and it brings a software driver for machines without a GPU"
+                .into(),
+        });
+    }
+    let Some(wanted) = wanted else {
+        return Ok(adapters.swap_remove(0));
+    };
+    let names: Vec<_> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+    match names
+        .iter()
+        .position(|name| name.to_lowercase().contains(&wanted.to_lowercase()))
+    {
+        Some(index) => Ok(adapters.swap_remove(index)),
+        None => Err(Error::NoAdapter {
+            message: format!("none named {wanted:?}; there are {names:?}"),
+        }),
+    }
+}

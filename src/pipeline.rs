@@ -1,0 +1,106 @@
+//! The pipelines made so far, by the kernel that they run.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::kernel::KernelConfig;
+use crate::kernel::source::{self, Access, Unroll};
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+    /// Binding numbers in ascending order.
+    pub(crate) bindings: Vec<(u32, Access)>,
+}
+
+/// Compiles each kernel once.
+#[derive(Debug, Default)]
+pub(crate) struct PipelineCache {
+    pipelines: Mutex<HashMap<KernelConfig, Arc<Pipeline>>>,
+}
+
+impl PipelineCache {
+    pub(crate) async fn get_or_create(&self, gpu: &Gpu, kernel: KernelConfig) -> Result<Arc<Pipeline>> {
+        if let Some(pipeline) = self
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&kernel)
+        {
+            return Ok(Arc::clone(pipeline));
+        }
+        let pipeline = Arc::new(create(gpu, &kernel).await?);
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(pipelines.entry(kernel).or_insert(pipeline)))
+    }
+}
+
+async fn create(gpu: &Gpu, kernel: &KernelConfig) -> Result<Pipeline> {
+    let name = kernel.skeleton().name();
+    let text = source::compose(kernel, Unroll::Expanded).map_err(|message| Error::Validation {
+        operation: "compose a shader",
+        message,
+    })?;
+    tracing::debug!(kernel = name, bytes = text.len(), "compiling");
+    let bindings = kernel.bindings();
+    let entries: Vec<_> = bindings
+        .iter()
+        .map(|&(binding, access)| layout_entry(binding, access))
+        .collect();
+    gpu.scoped("compile a kernel", || {
+        let device = &gpu.device;
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(name),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        });
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Pipeline {
+            pipeline,
+            layout,
+            bindings,
+        }
+    })
+    .await
+}
+
+fn layout_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
+    let ty = match access {
+        Access::Uniform => wgpu::BufferBindingType::Uniform,
+        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}

@@ -1,0 +1,114 @@
+//! Data on the GPU: tensors that an engine makes, and places in buffers of the caller's own.
+
+use crate::gpu::CountedBuffer;
+
+/// A buffer on the GPU, made by [`Engine::upload`](crate::Engine::upload) or a call's outputs. Cheap to clone; the memory goes
+/// with the last clone.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub(crate) buffer: CountedBuffer,
+    pub(crate) bytes: u64,
+}
+
+impl Tensor {
+    /// The buffer, with usages `STORAGE`, `COPY_SRC` and `COPY_DST`.
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer.buffer
+    }
+
+    /// Length of the data, in bytes; the buffer may be up to three bytes longer.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Where an operand begins in a buffer. The buffer needs the usage `STORAGE`.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferAt<'a> {
+    /// The buffer.
+    pub buffer: &'a wgpu::Buffer,
+    /// Where element `[0, 0, 0, 0]` lies: a multiple of 4, except for boolean masks. Multiples of 16 run faster.
+    pub offset_bytes: u64,
+}
+
+impl<'a> From<&'a wgpu::Buffer> for BufferAt<'a> {
+    fn from(buffer: &'a wgpu::Buffer) -> Self {
+        Self {
+            buffer,
+            offset_bytes: 0,
+        }
+    }
+}
+
+impl<'a> From<&'a Tensor> for BufferAt<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self {
+            buffer: tensor.buffer(),
+            offset_bytes: 0,
+        }
+    }
+}
+
+/// The operands that a call reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `[batch, heads, seqlen_q, head_dim]` in the descriptor's layout, `f32`.
+    pub query: BufferAt<'a>,
+    /// `[batch, kv_heads, seqlen_k, head_dim]` in the descriptor's layout, `f32`.
+    pub key: BufferAt<'a>,
+    /// `[batch, kv_heads, seqlen_k, head_dim_v]` in the descriptor's layout, `f32`.
+    pub value: BufferAt<'a>,
+    /// The boolean mask, one byte an element, if the descriptor names one.
+    pub mask: Option<BufferAt<'a>>,
+    /// The additive bias, `f32`, if the descriptor names one.
+    pub bias: Option<BufferAt<'a>>,
+    /// The key padding, bytes or `f32` as the descriptor says, if it names one.
+    pub key_padding: Option<BufferAt<'a>>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Query, key and value; nothing else.
+    pub fn new(query: impl Into<BufferAt<'a>>, key: impl Into<BufferAt<'a>>, value: impl Into<BufferAt<'a>>) -> Self {
+        Self {
+            query: query.into(),
+            key: key.into(),
+            value: value.into(),
+            mask: None,
+            bias: None,
+            key_padding: None,
+        }
+    }
+}
+
+/// The operands that a call writes. None may share a buffer with an input, nor overlap another output.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputBuffers<'a> {
+    /// `[batch, heads, seqlen_q, head_dim_v]` in the descriptor's layout, `f32`.
+    pub out: BufferAt<'a>,
+    /// `[batch, heads, seqlen_q]`, `f32`, if the descriptor asks for it.
+    pub lse: Option<BufferAt<'a>>,
+    /// `[batch, heads, seqlen_q, seqlen_k]`, `f32`, if the descriptor asks for it.
+    pub weights: Option<BufferAt<'a>>,
+}
+
+impl<'a> OutputBuffers<'a> {
+    /// `out` and nothing else.
+    pub fn new(out: impl Into<BufferAt<'a>>) -> Self {
+        Self {
+            out: out.into(),
+            lse: None,
+            weights: None,
+        }
+    }
+}
+
+/// What a call on tensors gives back.
+#[derive(Clone, Debug)]
+pub struct OutputTensors {
+    /// `[batch, heads, seqlen_q, head_dim_v]` in the descriptor's layout.
+    pub out: Tensor,
+    /// `[batch, heads, seqlen_q]`, if the descriptor asks for it.
+    pub lse: Option<Tensor>,
+    /// `[batch, heads, seqlen_q, seqlen_k]`, if the descriptor asks for it.
+    pub weights: Option<Tensor>,
+}
