@@ -1,6 +1,6 @@
 //! A prepared attention call: planned and compiled, ready for any buffers of its sizes.
 
-use crate::encode::{Binder, BoundAttention};
+use crate::encode::{Binder, BoundAttention, Operands};
 use crate::engine::Engine;
 use crate::error::{Operand, Result};
 use crate::gpu::CountedBuffer;
@@ -55,15 +55,18 @@ impl Attention {
 
     /// As [`bind`](Self::bind), for where blocking is not possible.
     pub async fn bind_async(&self, inputs: &Inputs<'_>, outputs: &OutputBuffers<'_>) -> Result<BoundAttention> {
-        let binder = Binder {
+        self.binder().bind(&Operands::attention(inputs, outputs)).await
+    }
+
+    pub(crate) fn binder(&self) -> Binder<'_> {
+        Binder {
             gpu: self.engine.gpu(),
             caps: self.engine.caps(),
             pipelines: self.engine.pipelines(),
             plan: &self.plan,
             scores: self.scores.as_ref(),
             lse_planes: self.lse_planes.as_ref(),
-        };
-        binder.bind(inputs, outputs).await
+        }
     }
 
     /// Runs on GPU data, into tensors made for it. Submits, and waits only for what long calls need between their pieces.

@@ -1,5 +1,6 @@
 //! A plan with its buffers: parameters and bind groups made once, then recorded into any encoder without allocating.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::caps::DeviceCaps;
@@ -13,22 +14,15 @@ use crate::plan::{Lse, Pass, Plan};
 use crate::problem::{Extent, Problem};
 use crate::tensor::{BufferAt, Inputs, OutputBuffers};
 
-/// A prepared call on certain buffers. [`encode`](Self::encode) it as often as you like; the contents of the buffers may
-/// change in between.
-#[derive(Debug)]
+/// A prepared call on certain buffers: attention, or a whole multi-head block. [`encode`](Self::encode) it as often as you
+/// like; the contents of the buffers may change in between.
+#[derive(Debug, Default)]
 pub struct BoundAttention {
-    dispatches: Vec<Dispatch>,
-    submissions: Vec<std::ops::Range<usize>>,
-    // Referenced by the bind groups, and counted as memory in use as long as these live.
-    _buffers: Vec<CountedBuffer>,
-}
-
-/// One dispatch, ready to be recorded.
-#[derive(Debug)]
-pub(crate) struct Dispatch {
-    pub(crate) pipeline: Arc<Pipeline>,
-    pub(crate) bind_group: wgpu::BindGroup,
-    pub(crate) grid: [u32; 2],
+    pub(crate) dispatches: Vec<Dispatch>,
+    /// Runs of dispatches that are short enough to be submitted together.
+    pub(crate) runs: Vec<Range<usize>>,
+    /// Referenced by the bind groups, and counted as memory in use as long as these live.
+    pub(crate) buffers: Vec<CountedBuffer>,
 }
 
 impl BoundAttention {
@@ -47,19 +41,36 @@ impl BoundAttention {
 
     /// How many submissions the plan advises: each short enough for a desktop's watchdog.
     pub fn submissions(&self) -> usize {
-        self.submissions.len()
+        self.runs.len()
     }
 
     /// Records one of the pieces that [`submissions`](Self::submissions) counts; out of range records nothing.
     pub fn encode_submission(&self, index: usize, encoder: &mut wgpu::CommandEncoder) {
-        if let Some(range) = self.submissions.get(index) {
-            record(encoder, &self.dispatches[range.clone()], None);
+        if let Some(run) = self.runs.get(index) {
+            record(encoder, &self.dispatches[run.clone()], None);
         }
+    }
+
+    /// This and then that.
+    pub(crate) fn append(&mut self, mut next: BoundAttention) {
+        let first = self.dispatches.len();
+        self.runs
+            .extend(next.runs.iter().map(|run| run.start + first..run.end + first));
+        self.dispatches.append(&mut next.dispatches);
+        self.buffers.append(&mut next.buffers);
     }
 }
 
+/// One dispatch, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) bind_group: wgpu::BindGroup,
+    pub(crate) grid: [u32; 2],
+}
+
 /// Records dispatches as one compute pass.
-pub(crate) fn record(
+fn record(
     encoder: &mut wgpu::CommandEncoder,
     dispatches: &[Dispatch],
     timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
@@ -101,10 +112,9 @@ struct Place<'a> {
 }
 
 impl Binder<'_> {
-    pub(crate) async fn bind(&self, inputs: &Inputs<'_>, outputs: &OutputBuffers<'_>) -> Result<BoundAttention> {
+    pub(crate) async fn bind(&self, operands: &Operands<'_>) -> Result<BoundAttention> {
         let problem = self.plan.problem();
-        let operands = Operands { inputs, outputs };
-        operands.validate(problem)?;
+        operands.validate(self.plan)?;
 
         let stride = std::mem::size_of::<Params>().next_multiple_of(
             usize::try_from(self.caps.limits.uniform_offset_alignment_bytes)
@@ -114,9 +124,9 @@ impl Binder<'_> {
         let mut params_bytes = vec![0u8; stride * self.plan.passes().len()];
         let mut prepared = Vec::new();
         for (pass, bytes) in self.plan.passes().iter().zip(params_bytes.chunks_exact_mut(stride)) {
-            let kernel = self.kernel(pass, &operands);
+            let kernel = self.kernel(pass, operands);
             let pipeline = self.pipelines.get_or_create(self.gpu, kernel).await?;
-            let (params, places, grid) = self.place(pass, &pipeline, &operands)?;
+            let (params, places, grid) = self.place(pass, &pipeline, operands)?;
             bytes[..std::mem::size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&params));
             prepared.push((pipeline, places, grid));
         }
@@ -173,8 +183,8 @@ impl Binder<'_> {
         buffers.extend([self.scores, self.lse_planes].into_iter().flatten().cloned());
         Ok(BoundAttention {
             dispatches,
-            submissions: self.plan.submissions(),
-            _buffers: buffers,
+            runs: self.plan.submissions(),
+            buffers,
         })
     }
 
@@ -213,7 +223,7 @@ impl Binder<'_> {
         let grid = fold(pass.workgroups, self.caps);
         let mut params = region_params(problem, pass, self.plan, grid);
         let mut places = Vec::new();
-        for operand in OPERANDS {
+        for &operand in self.plan.operands() {
             let binding = binding_of(operand);
             if !pipeline.bindings.iter().any(|&(used, _)| used == binding) {
                 continue;
@@ -293,23 +303,11 @@ impl Binder<'_> {
     }
 }
 
-const OPERANDS: [Operand; 9] = [
-    Operand::Query,
-    Operand::Key,
-    Operand::Value,
-    Operand::Out,
-    Operand::Lse,
-    Operand::Weights,
-    Operand::Mask,
-    Operand::Bias,
-    Operand::KeyPadding,
-];
-
 fn region_params(problem: &Problem, pass: &Pass, plan: &Plan, grid: [u32; 2]) -> Params {
     let region = &pass.region;
     let keys = region.kv.end - region.kv.start;
     let chunk_count = match pass.skeleton {
-        Skeleton::Scores => keys.div_ceil(plan.tile().tile_kv()),
+        Skeleton::Scores | Skeleton::Linear | Skeleton::AverageHeads => keys.div_ceil(plan.tile().tile_kv()),
         _ => region.chunk.end - region.chunk.start,
     };
     Params {
@@ -401,77 +399,62 @@ fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Exte
 }
 
 /// All operands of a call, by name.
-struct Operands<'a> {
-    inputs: &'a Inputs<'a>,
-    outputs: &'a OutputBuffers<'a>,
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Operands<'a> {
+    places: [Option<BufferAt<'a>>; 10],
 }
 
 impl<'a> Operands<'a> {
-    fn get(&self, operand: Operand) -> Option<BufferAt<'a>> {
-        match operand {
-            Operand::Query => Some(self.inputs.query),
-            Operand::Key => Some(self.inputs.key),
-            Operand::Value => Some(self.inputs.value),
-            Operand::Mask => self.inputs.mask,
-            Operand::Bias => self.inputs.bias,
-            Operand::KeyPadding => self.inputs.key_padding,
-            Operand::Out => Some(self.outputs.out),
-            Operand::Lse => self.outputs.lse,
-            Operand::Weights => self.outputs.weights,
-            Operand::Projection => None,
-        }
+    pub(crate) fn attention(inputs: &Inputs<'a>, outputs: &OutputBuffers<'a>) -> Self {
+        Self::default()
+            .with(Operand::Query, Some(inputs.query))
+            .with(Operand::Key, Some(inputs.key))
+            .with(Operand::Value, Some(inputs.value))
+            .with(Operand::Mask, inputs.mask)
+            .with(Operand::Bias, inputs.bias)
+            .with(Operand::KeyPadding, inputs.key_padding)
+            .with(Operand::Out, Some(outputs.out))
+            .with(Operand::Lse, outputs.lse)
+            .with(Operand::Weights, outputs.weights)
     }
 
-    fn validate(&self, problem: &Problem) -> Result<()> {
-        for operand in OPERANDS {
+    pub(crate) fn with(mut self, operand: Operand, at: Option<BufferAt<'a>>) -> Self {
+        self.places[binding_of(operand) as usize] = at;
+        self
+    }
+
+    fn get(&self, operand: Operand) -> Option<BufferAt<'a>> {
+        self.places[binding_of(operand) as usize]
+    }
+
+    fn validate(&self, plan: &Plan) -> Result<()> {
+        let problem = plan.problem();
+        for &operand in plan.operands() {
             match (self.get(operand), problem.span_bytes(operand)) {
                 (None, None) => {}
                 (Some(_), None) => return Err(Error::UnexpectedOperand { operand }),
                 (None, Some(_)) => return Err(Error::MissingOperand { operand }),
-                (Some(at), Some(_)) => self.validate_place(problem, operand, at)?,
+                (Some(at), Some(_)) => {
+                    validate_place(problem, operand, at)?;
+                    if is_output(operand) {
+                        self.validate_apart(plan, operand, at)?;
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    fn validate_place(&self, problem: &Problem, operand: Operand, at: BufferAt<'_>) -> Result<()> {
-        if !at.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-            return Err(Error::BufferUsage {
-                operand,
-                expected: "STORAGE",
-            });
-        }
-        let alignment_bytes = problem.element_bytes(operand);
-        let BufferAt { offset_bytes, .. } = at;
-        if !offset_bytes.is_multiple_of(alignment_bytes) {
-            return Err(Error::BufferOffset {
-                operand,
-                offset_bytes,
-                alignment_bytes,
-            });
-        }
-        let span = problem.extent(operand).map_or(0, |extent| extent.span()) * alignment_bytes;
-        let end = offset_bytes.checked_add(span).map(|end| end.next_multiple_of(4));
-        if end.is_none_or(|end| end > at.buffer.size()) {
-            let actual_bytes = at.buffer.size();
-            let expected_bytes = end.map_or(u64::MAX, |end| end - offset_bytes);
-            return Err(Error::BufferTooSmall {
-                operand,
-                actual_bytes,
-                offset_bytes,
-                expected_bytes,
-            });
-        }
-        if !is_output(operand) {
-            return Ok(());
-        }
-        for other in OPERANDS.into_iter().filter(|&other| other != operand) {
+    /// Fails if an output shares its buffer in a way that WebGPU forbids.
+    fn validate_apart(&self, plan: &Plan, operand: Operand, at: BufferAt<'_>) -> Result<()> {
+        let span = |operand| plan.problem().span_bytes(operand).unwrap_or(0);
+        for &other in plan.operands().iter().filter(|&&other| other != operand) {
             let Some(shared) = self.get(other).filter(|shared| shared.buffer == at.buffer) else {
                 continue;
             };
-            let other_span = problem.span_bytes(other).unwrap_or(0);
-            let apart = offset_bytes + span <= shared.offset_bytes || shared.offset_bytes + other_span <= offset_bytes;
-            // WebGPU forbids a dispatch to read and write one buffer, wherever; the weights are written, then read.
+            let apart = at.offset_bytes + span(operand) <= shared.offset_bytes
+                || shared.offset_bytes + span(other) <= at.offset_bytes;
+            // No dispatch may read and write one buffer, wherever; the weights are written, then read.
             let read_too = !is_output(other) || operand == Operand::Weights || other == Operand::Weights;
             if read_too || !apart {
                 return Err(Error::SharedBuffer { operand, other });
@@ -479,6 +462,39 @@ impl<'a> Operands<'a> {
         }
         Ok(())
     }
+}
+
+fn validate_place(problem: &Problem, operand: Operand, at: BufferAt<'_>) -> Result<()> {
+    if !at.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+        return Err(Error::BufferUsage {
+            operand,
+            expected: "STORAGE",
+        });
+    }
+    let alignment_bytes = problem.element_bytes(operand);
+    let BufferAt { offset_bytes, .. } = at;
+    if !offset_bytes.is_multiple_of(alignment_bytes) {
+        return Err(Error::BufferOffset {
+            operand,
+            offset_bytes,
+            alignment_bytes,
+        });
+    }
+    let span = problem.extent(operand).map_or(0, |extent| extent.span()) * alignment_bytes;
+    let end = offset_bytes
+        .checked_add(span)
+        .and_then(|end| end.checked_next_multiple_of(4));
+    if end.is_none_or(|end| end > at.buffer.size()) {
+        let actual_bytes = at.buffer.size();
+        let expected_bytes = end.map_or(u64::MAX, |end| end - offset_bytes);
+        return Err(Error::BufferTooSmall {
+            operand,
+            actual_bytes,
+            offset_bytes,
+            expected_bytes,
+        });
+    }
+    Ok(())
 }
 
 fn is_output(operand: Operand) -> bool {

@@ -311,7 +311,7 @@ impl Engine {
         self.read_waiting(tensor, Wait::Elsewhere).await
     }
 
-    async fn read_waiting(&self, tensor: &Tensor, wait: Wait) -> Result<Vec<f32>> {
+    pub(crate) async fn read_waiting(&self, tensor: &Tensor, wait: Wait) -> Result<Vec<f32>> {
         let bytes = readback::read_bytes(self.gpu(), tensor.buffer(), tensor.bytes(), wait).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }

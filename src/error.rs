@@ -67,6 +67,14 @@ pub enum Error {
         /// Number of key and value heads.
         kv_heads: u32,
     },
+    /// `embed_dim` is no multiple of `heads`, so it cannot be split into heads.
+    #[error("embed_dim is {embed_dim}, expected a multiple of heads, which is {heads}")]
+    EmbedDimNotDivisible {
+        /// Channels of all heads.
+        embed_dim: u32,
+        /// Number of heads.
+        heads: u32,
+    },
     /// A number that must be finite is NaN or infinite.
     #[error("{parameter} is {value}, expected a finite number")]
     NotFinite {

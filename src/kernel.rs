@@ -19,7 +19,7 @@ pub enum Skeleton {
     Softmax,
     /// Third of three: `shaders/weighted_values.wgsl`.
     WeightedValues,
-    /// `y = x Wᵀ + b`: `shaders/linear.wgsl`.
+    /// A projection, `y = x Wᵀ + b`: `shaders/linear.wgsl`.
     Linear,
     /// Mean over heads: `shaders/average_heads.wgsl`.
     AverageHeads,
@@ -65,16 +65,7 @@ pub struct Variant {
 }
 
 impl KernelConfig {
-    /// A kernel of these files, in this order, with this header.
-    pub(crate) fn new(skeleton: Skeleton, parts: Vec<&'static str>, constants: Vec<(&'static str, u32)>) -> Self {
-        Self {
-            skeleton,
-            parts,
-            constants,
-        }
-    }
-
-    /// One of the attention kernels for a problem.
+    /// A kernel for a problem.
     pub fn attention(skeleton: Skeleton, problem: &Problem, tile: &Tile, variant: Variant) -> Self {
         let pick = |vec4: bool, vec4_part, scalar_part| if vec4 { vec4_part } else { scalar_part };
         let present = |operand, there, absent| {
@@ -106,24 +97,21 @@ impl KernelConfig {
             Some(KeyPadding::Boolean) => "mask/padding_boolean.wgsl",
         };
         let common = ["params.wgsl", "state.wgsl", "position.wgsl"];
-        let scoring = [
-            query,
-            key,
-            query_tile,
-            causal,
-            mask,
-            padding,
-            bias,
-            "score/finish.wgsl",
-            "tile/scores.wgsl",
-        ];
+        let products = [query, key, query_tile, bias, "tile/scores.wgsl"];
+        let masks = [causal, mask, padding, "score/finish.wgsl"];
         let parts: Vec<_> = match skeleton {
             Skeleton::Fused => common
                 .into_iter()
-                .chain(scoring)
+                .chain(products)
+                .chain(masks)
                 .chain([value, guard, "tile/values.wgsl", out, lse, acc, state, "fused.wgsl"])
                 .collect(),
-            Skeleton::Scores => common.into_iter().chain(scoring).chain(["scores.wgsl"]).collect(),
+            Skeleton::Scores => common
+                .into_iter()
+                .chain(products)
+                .chain(masks)
+                .chain(["scores.wgsl"])
+                .collect(),
             Skeleton::Softmax => common.into_iter().chain([lse, "softmax.wgsl"]).collect(),
             Skeleton::WeightedValues => common
                 .into_iter()
@@ -138,7 +126,8 @@ impl KernelConfig {
                 ])
                 .chain(["weighted_values.wgsl"])
                 .collect(),
-            Skeleton::Linear | Skeleton::AverageHeads => Vec::new(),
+            Skeleton::Linear => common.into_iter().chain(products).chain(["linear.wgsl"]).collect(),
+            Skeleton::AverageHeads => vec!["params.wgsl", "average_heads.wgsl"],
         };
         Self {
             skeleton,
@@ -194,6 +183,9 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
 
 fn attention_constants(skeleton: Skeleton, problem: &Problem, tile: &Tile) -> Vec<(&'static str, u32)> {
     let shape = problem.shape();
+    if skeleton == Skeleton::AverageHeads {
+        return vec![("THREADS", tile.threads())];
+    }
     if skeleton == Skeleton::Softmax {
         return vec![("THREADS", tile.threads()), ("TILE_Q", 1)];
     }
@@ -206,7 +198,7 @@ fn attention_constants(skeleton: Skeleton, problem: &Problem, tile: &Tile) -> Ve
         ("TILE_KV", tile.tile_kv()),
         ("KV_STRIDE", tile.kv_stride()),
     ];
-    if matches!(skeleton, Skeleton::Fused | Skeleton::Scores) {
+    if matches!(skeleton, Skeleton::Fused | Skeleton::Scores | Skeleton::Linear) {
         constants.extend([
             ("HEAD_DIM", shape.head_dim),
             ("D4", shape.head_dim.div_ceil(4)),

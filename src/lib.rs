@@ -11,6 +11,7 @@ mod encode;
 mod engine;
 mod error;
 mod gpu;
+mod multi_head;
 mod pipeline;
 mod readback;
 mod tensor;
@@ -22,6 +23,10 @@ pub use encode::BoundAttention;
 pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
+pub use multi_head::{
+    HeadWeights, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall, MultiHeadDescriptor, MultiHeadInputs,
+    MultiHeadOutput, MultiHeadParameters, PreparedMultiHead,
+};
 pub use plan::Plan;
 pub use problem::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, HostInputs, HostKeyPadding, KeyPadding,

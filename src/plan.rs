@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
-use crate::kernel::{KernelConfig, Skeleton, Variant};
+use crate::kernel::{KernelConfig, Skeleton, Variant, binding_of};
 use crate::problem::{Algorithm, Extent, Problem};
 use schedule::{Bounds, Region};
 use tuning::Tile;
@@ -23,6 +23,7 @@ pub struct Plan {
     tile: Tile,
     passes: Vec<Pass>,
     workspace: Workspace,
+    operands: Vec<Operand>,
     max_submit_flops: f64,
     reasons: Vec<String>,
 }
@@ -106,10 +107,58 @@ impl Plan {
             tile: tile.clone(),
             passes,
             workspace,
+            operands: OPERANDS.to_vec(),
             max_submit_flops: caps.max_dispatch_flops,
             reasons,
         };
         Ok(plan.explained(caps))
+    }
+
+    /// Plans a projection: [`Problem::linear`].
+    pub(crate) fn linear(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
+        let tile = choose_tile(problem, caps)?;
+        let planner = Planner { problem, caps, tile };
+        let passes = planner.product_passes(Skeleton::Linear, &Region::whole(problem, tile))?;
+        Ok(Self::simple(problem, caps, tile, passes))
+    }
+
+    /// Plans an average over heads: [`Problem::average_heads`].
+    pub(crate) fn average_heads(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
+        let tile = &tuning::ELEMENTWISE;
+        let planner = Planner { problem, caps, tile };
+        let mut bounds = planner.bounds(&[Operand::Weights, Operand::Out]);
+        bounds.kv_in_grid = true;
+        bounds.heads_in_loop = true;
+        bounds.flops = 2.0;
+        let whole = Region {
+            chunk: 0..1,
+            ..Region::whole(problem, tile)
+        };
+        let passes = bounds.split(&whole)?;
+        let passes = passes
+            .into_iter()
+            .map(|region| bounds.pass(Skeleton::AverageHeads, region))
+            .collect();
+        Ok(Self::simple(problem, caps, tile, passes))
+    }
+
+    /// A plan of one kernel besides attention's own: no workspace, and exactly the operands that the kernel binds.
+    fn simple(problem: &Problem, caps: &DeviceCaps, tile: &Tile, passes: Vec<Pass>) -> Self {
+        let mut plan = Self {
+            problem: problem.clone(),
+            algorithm: Algorithm::ThreeKernels,
+            tile: tile.clone(),
+            passes,
+            workspace: Workspace::default(),
+            operands: Vec::new(),
+            max_submit_flops: caps.max_dispatch_flops,
+            reasons: Vec::new(),
+        };
+        let kernel = plan.passes.first().map(|pass| plan.kernel(pass));
+        let bindings = kernel.map(|kernel| kernel.bindings()).unwrap_or_default();
+        let bound = |operand: &Operand| bindings.iter().any(|&(binding, _)| binding == binding_of(*operand));
+        plan.operands = OPERANDS.into_iter().filter(bound).collect();
+        plan
     }
 
     /// What is computed.
@@ -130,6 +179,11 @@ impl Plan {
     /// The dispatches, in order.
     pub fn passes(&self) -> &[Pass] {
         &self.passes
+    }
+
+    /// The operands that a call may bind.
+    pub(crate) fn operands(&self) -> &[Operand] {
+        &self.operands
     }
 
     /// Memory needed besides the operands.
@@ -236,6 +290,20 @@ fn choose_algorithm(problem: &Problem, reasons: &mut Vec<String>) -> Algorithm {
     algorithm
 }
 
+fn choose_tile(problem: &Problem, caps: &DeviceCaps) -> Result<&'static Tile> {
+    let shape = problem.shape();
+    Tile::choose(&shape, caps.class, caps.tier, &caps.limits).ok_or_else(|| Error::Limit {
+        what: "the smallest tile".into(),
+        required: tuning::TILES
+            .iter()
+            .map(|tile| tile.workgroup_bytes(&shape).into())
+            .min()
+            .unwrap_or(0),
+        limit_name: "maxComputeWorkgroupStorageSize",
+        limit: caps.limits.max_workgroup_bytes.into(),
+    })
+}
+
 struct Planner<'a> {
     problem: &'a Problem,
     caps: &'a DeviceCaps,
@@ -322,7 +390,7 @@ impl Planner<'_> {
             }
             let block = (!handed_out).then(|| region.clone());
             let stages = [
-                self.score_passes(&region)?,
+                self.product_passes(Skeleton::Scores, &region)?,
                 self.softmax_passes(&region)?,
                 self.value_passes(&region)?,
             ];
@@ -340,7 +408,8 @@ impl Planner<'_> {
         Ok((passes, workspace))
     }
 
-    fn score_passes(&self, region: &Region) -> Result<Vec<Pass>> {
+    /// Tiles of `query keyᵀ`: scores, or a projection.
+    fn product_passes(&self, skeleton: Skeleton, region: &Region) -> Result<Vec<Pass>> {
         let mut bounds = self.bounds(&[
             Operand::Query,
             Operand::Key,
@@ -357,7 +426,7 @@ impl Planner<'_> {
         })?;
         Ok(regions
             .into_iter()
-            .map(|region| bounds.pass(Skeleton::Scores, region))
+            .map(|region| bounds.pass(skeleton, region))
             .collect())
     }
 
@@ -424,6 +493,7 @@ impl Planner<'_> {
             max_scores_bytes: None,
             kv_in_grid: false,
             whole_rows: false,
+            heads_in_loop: false,
         }
     }
 
@@ -438,6 +508,19 @@ impl Planner<'_> {
         })
     }
 }
+
+/// All operands of an attention call.
+const OPERANDS: [Operand; 9] = [
+    Operand::Query,
+    Operand::Key,
+    Operand::Value,
+    Operand::Out,
+    Operand::Lse,
+    Operand::Weights,
+    Operand::Mask,
+    Operand::Bias,
+    Operand::KeyPadding,
+];
 
 /// The most that the scores of the three kernels may take when nobody wants the weights.
 const MAX_SCORES_BYTES: u64 = 128 << 20;

@@ -226,6 +226,54 @@ impl Problem {
         Ok(problem)
     }
 
+    /// A projection `y = x Wᵀ + b` in the terms of an attention problem: rows of `x` are queries, rows of `W` keys, `y` the
+    /// scores.
+    pub(crate) fn linear(linear: &Linear) -> Result<Self> {
+        let Linear {
+            batch,
+            rows,
+            in_features,
+            out_features,
+            input,
+            output,
+            bias,
+        } = *linear;
+        let problem = Self::new(&AttentionDescriptor {
+            label: Some("linear"),
+            shape: AttentionShape::new(batch, 1, rows, out_features, in_features),
+            bias: bias.then_some(Broadcast::new([1, 1, 1, out_features])),
+            algorithm: Algorithm::ThreeKernels,
+            ..Default::default()
+        })?;
+        let strides = |[batch, row]: [u32; 2]| [batch.into(), 0, row.into(), 1];
+        Ok(Self {
+            query: Extent::strided(Operand::Query, [batch, 1, rows, in_features], strides(input))?,
+            key: Extent::contiguous(Operand::Projection, [1, 1, out_features, in_features])?,
+            weights: Extent::strided(Operand::Out, [batch, 1, rows, out_features], strides(output))?,
+            outputs: Outputs {
+                weights: true,
+                lse: false,
+            },
+            ..problem
+        })
+    }
+
+    /// The mean of weights over heads in the terms of an attention problem: `out` is `[batch, 1, seqlen_q, seqlen_k]`.
+    pub(crate) fn average_heads(batch: u32, heads: u32, seqlen_q: u32, seqlen_k: u32) -> Result<Self> {
+        let problem = Self::new(&AttentionDescriptor {
+            label: Some("average of heads"),
+            shape: AttentionShape::new(batch, heads, seqlen_q, seqlen_k, 1),
+            scale: Some((1.0 / f64::from(heads)) as f32),
+            outputs: Outputs {
+                weights: true,
+                lse: false,
+            },
+            ..Default::default()
+        })?;
+        let out = Extent::contiguous(Operand::Out, [batch, 1, seqlen_q, seqlen_k])?;
+        Ok(Self { out, ..problem })
+    }
+
     /// Name for debugging.
     pub fn label(&self) -> Option<&str> {
         self.label.as_deref()
@@ -314,6 +362,18 @@ impl Problem {
         let extent = self.extent(operand)?;
         Some((extent.span() * self.element_bytes(operand)).next_multiple_of(4))
     }
+}
+
+/// The sizes of a projection; strides are `[batch, row]`, in elements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linear {
+    pub(crate) batch: u32,
+    pub(crate) rows: u32,
+    pub(crate) in_features: u32,
+    pub(crate) out_features: u32,
+    pub(crate) input: [u32; 2],
+    pub(crate) output: [u32; 2],
+    pub(crate) bias: bool,
 }
 
 /// The most rows of a sequence.

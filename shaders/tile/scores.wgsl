@@ -53,24 +53,3 @@ fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
     }
     return tile;
 }
-
-// Scale, bias and masks on the whole tile. kv_last is the last key of the problem's region.
-fn finish_tile(tile: ScoreTile, position: Position, kv_first: u32, lane: u32) -> ScoreTile {
-    let q_idx = position.q_first + lane / TX;
-    let kv_idx = kv_first + lane % TX;
-    let q_last = params.q_end - 1u;
-    let kv_last = params.kv_end - 1u;
-    let b = position.batch;
-    let h = position.head;
-    var finished: ScoreTile;
-    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, b, h, i, kv_idx, q_last, kv_last),
-            finish_score(tile.rows[r].y, b, h, i, kv_idx + TX, q_last, kv_last),
-            finish_score(tile.rows[r].z, b, h, i, kv_idx + 2u * TX, q_last, kv_last),
-            finish_score(tile.rows[r].w, b, h, i, kv_idx + 3u * TX, q_last, kv_last),
-        );
-    }
-    return finished;
-}

@@ -75,25 +75,3 @@ params! {
         bias_key: u32,
     }
 }
-
-params! {
-    /// Twin of `LinearParams` in `shaders/linear_params.wgsl`.
-    LinearParams {
-        row_begin: u32,
-        row_end: u32,
-        rows_per_batch: u32,
-        in_features: u32,
-        out_features: u32,
-        workgroups: u32,
-        grid_x: u32,
-        input_offset: u32,
-        input_batch: u32,
-        input_row: u32,
-        weight_offset: u32,
-        weight_row: u32,
-        bias_offset: u32,
-        output_offset: u32,
-        output_batch: u32,
-        output_row: u32,
-    }
-}

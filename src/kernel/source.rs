@@ -42,7 +42,9 @@ macro_rules! parts {
 }
 
 parts! {
+    "average_heads.wgsl" [4 ReadWrite, 6 Read];
     "fused.wgsl" [];
+    "linear.wgsl" [6 ReadWrite];
     "load/key_scalar.wgsl" [2 Read];
     "load/key_vec4.wgsl" [2 Read];
     "load/query_scalar.wgsl" [1 Read];

@@ -137,6 +137,8 @@ pub(crate) struct Bounds<'a> {
     pub(crate) kv_in_grid: bool,
     /// Whether every region must hold all keys of its rows.
     pub(crate) whole_rows: bool,
+    /// Whether a workgroup loops over the heads of its region.
+    pub(crate) heads_in_loop: bool,
 }
 
 impl Bounds<'_> {
@@ -185,7 +187,8 @@ impl Bounds<'_> {
         } else {
             len(&region.chunk)
         };
-        len(&region.batch) * len(&region.head) * tiles * chunks
+        let heads = if self.heads_in_loop { 1 } else { len(&region.head) };
+        len(&region.batch) * heads * tiles * chunks
     }
 
     fn next_cut(&self, region: &Region) -> Result<Option<(Axis, u32)>> {

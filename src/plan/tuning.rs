@@ -86,6 +86,21 @@ pub const TILES: &[Tile] = &[
     },
 ];
 
+/// For kernels that own one row and 64 keys a workgroup, with no products: the average of heads.
+pub const ELEMENTWISE: Tile = Tile {
+    name: "1x64",
+    tier: Tier::Portable,
+    class: None,
+    max_seqlen_q: None,
+    tile_q: 1,
+    tx: 16,
+    ty: 4,
+    d4_chunk: 1,
+    max_v_groups: 1,
+    query_resident: false,
+    measured: "bound by memory on every device: not tuned",
+};
+
 impl Tile {
     /// The first row that fits; there is one for every device that WebGPU allows.
     pub(crate) fn choose(

@@ -35,20 +35,43 @@ pub enum HostKeyPadding<'a> {
 impl<'a> HostInputs<'a> {
     /// Checks that exactly the operands that the problem names are here, each of its length.
     pub fn validate(&self, problem: &Problem) -> Result<()> {
+        self.validate_lengths(
+            problem,
+            &[
+                (Operand::Query, Some(self.query.len())),
+                (Operand::Key, Some(self.key.len())),
+                (Operand::Value, Some(self.value.len())),
+            ],
+        )?;
+        self.validate_masks(problem)
+    }
+
+    /// Checks mask, bias and key padding only.
+    pub(crate) fn validate_masks(&self, problem: &Problem) -> Result<()> {
         let (padding_kind, padding_len) = match self.key_padding {
             None => (None, None),
             Some(HostKeyPadding::Additive(padding)) => (Some(KeyPadding::Additive), Some(padding.len())),
             Some(HostKeyPadding::Boolean(padding)) => (Some(KeyPadding::Boolean), Some(padding.len())),
         };
-        let operands = [
-            (Operand::Query, Some(self.query.len())),
-            (Operand::Key, Some(self.key.len())),
-            (Operand::Value, Some(self.value.len())),
-            (Operand::Mask, self.mask.map(<[u8]>::len)),
-            (Operand::Bias, self.bias.map(<[f32]>::len)),
-            (Operand::KeyPadding, padding_len),
-        ];
-        for (operand, len) in operands {
+        self.validate_lengths(
+            problem,
+            &[
+                (Operand::Mask, self.mask.map(<[u8]>::len)),
+                (Operand::Bias, self.bias.map(<[f32]>::len)),
+                (Operand::KeyPadding, padding_len),
+            ],
+        )?;
+        if padding_kind != problem.key_padding() {
+            return Err(Error::Unsupported {
+                what: format!("key_padding given as {padding_kind:?}"),
+                why: format!("the descriptor says {:?}", problem.key_padding()),
+            });
+        }
+        Ok(())
+    }
+
+    fn validate_lengths(&self, problem: &Problem, operands: &[(Operand, Option<usize>)]) -> Result<()> {
+        for &(operand, len) in operands {
             match (problem.extent(operand), len) {
                 (None, None) => {}
                 (None, Some(_)) => return Err(Error::UnexpectedOperand { operand }),
@@ -62,12 +85,6 @@ impl<'a> HostInputs<'a> {
                 }
                 (Some(_), Some(_)) => {}
             }
-        }
-        if padding_kind != problem.key_padding() {
-            return Err(Error::Unsupported {
-                what: format!("key_padding given as {padding_kind:?}"),
-                why: format!("the descriptor says {:?}", problem.key_padding()),
-            });
         }
         Ok(())
     }
