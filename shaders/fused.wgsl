@@ -79,7 +79,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         /*unroll*/ for (var x = 0u; x < TX; x++) {
             sum += wg_part[(ty + TY * r) * TX + x];
         }
-        let empty = row_max[r] == CLOSED;
+        // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
+        let empty = sum == 0.0;
         let factor = select(1.0 / sum, 0.0, empty);
         if (i <= q_last) {
             /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {

@@ -53,7 +53,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     row_sum = wg_lane[0];
 
-    let empty = row_max == CLOSED;
+    // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
+    let empty = row_sum == 0.0;
     let factor = select(1.0 / row_sum, 0.0, empty);
     for (var j = lane; j < params.seqlen_k; j += THREADS) {
         // A closed weight is minus zero up to here; what is handed out is plain zero.

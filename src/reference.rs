@@ -179,7 +179,10 @@ fn row<T: Real>(problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 3]) 
     let query = channels(inputs.query, problem, Operand::Query, [batch, head, q_idx]);
     for kv_idx in (0..shape.seqlen_k).filter(|&kv_idx| is_open(problem, inputs, position, kv_idx)) {
         let mut product = zero;
-        for (q, k) in query.iter().zip(channels(inputs.key, problem, Operand::Key, [batch, kv_head, kv_idx])) {
+        for (q, k) in query
+            .iter()
+            .zip(channels(inputs.key, problem, Operand::Key, [batch, kv_head, kv_idx]))
+        {
             product += T::from(*q) * T::from(*k);
         }
         let mut score = product * T::from(problem.scale());
@@ -211,7 +214,12 @@ fn row<T: Real>(problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 3]) 
     for (kv_idx, score) in scores {
         let weight = (score - row_max).exp() / row_sum;
         result.weights[kv_idx as usize] = weight.into();
-        for (sum, v) in out.iter_mut().zip(channels(inputs.value, problem, Operand::Value, [batch, kv_head, kv_idx])) {
+        for (sum, v) in out.iter_mut().zip(channels(
+            inputs.value,
+            problem,
+            Operand::Value,
+            [batch, kv_head, kv_idx],
+        )) {
             *sum += weight * T::from(*v);
         }
     }

@@ -1,0 +1,564 @@
+//! One suite over every way to compute, every adapter present and every tier: against the `f64` reference, with outputs
+//! poisoned before each run, and twice, since the same call must give the same bits.
+
+mod support;
+
+use support::{OwnedInputs, Tolerance, compare, engines, inputs::for_each_element};
+use wgpu_attention::reference::{self, Precision};
+use wgpu_attention::{
+    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, BufferAt, CausalAlignment, DeviceCaps, Engine, Inputs,
+    KeyPadding, Layout, Layouts, Operand, OutputBuffers, Outputs, Problem, Strides, Tensor,
+};
+
+/// What outputs hold before a run: a NaN of a pattern that no computation makes.
+const POISON: u32 = 0x7fc0_dead;
+
+/// The raw results of one run, gaps included.
+#[derive(Clone, Debug, PartialEq)]
+struct Run {
+    out: Vec<u32>,
+    lse: Option<Vec<u32>>,
+    weights: Option<Vec<u32>>,
+}
+
+fn poisoned(engine: &Engine, problem: &Problem, operand: Operand) -> Option<Tensor> {
+    let bytes = problem.span_bytes(operand)?;
+    Some(
+        engine
+            .upload_bytes(bytemuck::cast_slice(&vec![POISON; bytes as usize / 4]))
+            .unwrap(),
+    )
+}
+
+fn bits(engine: &Engine, tensor: &Tensor) -> Vec<u32> {
+    engine.read(tensor).unwrap().into_iter().map(f32::to_bits).collect()
+}
+
+fn run(engine: &Engine, descriptor: &AttentionDescriptor<'_>, inputs: &OwnedInputs) -> Run {
+    let attention = engine
+        .prepare(descriptor)
+        .unwrap_or_else(|error| panic!("{descriptor:?}: {error}"));
+    let problem = attention.plan().problem();
+    let bytes = |data: &Option<Vec<u8>>| data.as_ref().map(|data| engine.upload_bytes(data).unwrap());
+    let floats = |data: &Option<Vec<f32>>| data.as_ref().map(|data| engine.upload(data).unwrap());
+    let [query, key, value] = [&inputs.query, &inputs.key, &inputs.value].map(|data| engine.upload(data).unwrap());
+    let (mask, bias) = (bytes(&inputs.mask), floats(&inputs.bias));
+    let padding = bytes(&inputs.padding_bytes).or_else(|| floats(&inputs.padding_values));
+    let out = poisoned(engine, problem, Operand::Out).unwrap();
+    let lse = poisoned(engine, problem, Operand::Lse);
+    let weights = poisoned(engine, problem, Operand::Weights);
+    let gpu_inputs = Inputs {
+        mask: mask.as_ref().map(Into::into),
+        bias: bias.as_ref().map(Into::into),
+        key_padding: padding.as_ref().map(Into::into),
+        ..Inputs::new(&query, &key, &value)
+    };
+    let outputs = OutputBuffers {
+        lse: lse.as_ref().map(Into::into),
+        weights: weights.as_ref().map(Into::into),
+        ..OutputBuffers::new(&out)
+    };
+    let bound = attention
+        .bind(&gpu_inputs, &outputs)
+        .unwrap_or_else(|error| panic!("{descriptor:?}: {error}"));
+    engine.run(&bound).unwrap();
+    Run {
+        out: bits(engine, &out),
+        lse: lse.map(|tensor| bits(engine, &tensor)),
+        weights: weights.map(|tensor| bits(engine, &tensor)),
+    }
+}
+
+/// Runs twice, compares the runs bit by bit, and the first with the reference.
+fn check(name: &str, engine: &Engine, descriptor: &AttentionDescriptor<'_>, seed: u64) {
+    let problem = Problem::new(descriptor).unwrap();
+    let inputs = OwnedInputs::random(&problem, seed);
+    check_inputs(name, engine, descriptor, &inputs);
+}
+
+fn check_inputs(name: &str, engine: &Engine, descriptor: &AttentionDescriptor<'_>, inputs: &OwnedInputs) {
+    let problem = Problem::new(descriptor).unwrap();
+    let want = reference::attention(&problem, &inputs.host()).unwrap();
+    let naive = reference::attention_in(Precision::F32, &problem, &inputs.host()).unwrap();
+    let got = run(engine, descriptor, inputs);
+    assert_eq!(
+        got,
+        run(engine, descriptor, inputs),
+        "{name}: two runs differ: {descriptor:?}"
+    );
+
+    let extent = problem.extent(Operand::Out).unwrap();
+    let mut is_element = vec![false; extent.span() as usize];
+    for_each_element(&extent, |index, _| is_element[index] = true);
+    let mut elements = Vec::new();
+    for (index, &bits) in got.out.iter().enumerate().take(is_element.len()) {
+        match is_element[index] {
+            true => elements.push(f32::from_bits(bits)),
+            false => assert_eq!(
+                bits, POISON,
+                "{name}: wrote between the rows of out, at {index}: {descriptor:?}"
+            ),
+        }
+    }
+    let only = |all: &[f64]| -> Vec<f64> {
+        all.iter()
+            .zip(&is_element)
+            .filter_map(|(value, element)| element.then_some(*value))
+            .collect()
+    };
+    let compare_all = |what: &str, got: &[f32], want: &[f64], naive: &[f64]| {
+        if let Err(mismatch) = compare(got, want, Tolerance::derived(naive, want)) {
+            panic!("{name}: {what}: {mismatch}\n{descriptor:?}");
+        }
+    };
+    let floats = |bits: &[u32]| bits.iter().copied().map(f32::from_bits).collect::<Vec<_>>();
+    compare_all("out", &elements, &only(&want.out), &only(&naive.out));
+    if let Some(lse) = &got.lse {
+        compare_all("lse", &floats(lse), &want.lse, &naive.lse);
+    }
+    if let Some(weights) = &got.weights {
+        compare_all("weights", &floats(weights), &want.weights, &naive.weights);
+    }
+}
+
+const LSE: Outputs = Outputs {
+    lse: true,
+    weights: false,
+};
+const ALL: Outputs = Outputs {
+    lse: true,
+    weights: true,
+};
+
+/// Both ways, each with as many outputs as it has.
+fn both(descriptor: AttentionDescriptor<'static>) -> [AttentionDescriptor<'static>; 2] {
+    [
+        AttentionDescriptor {
+            algorithm: Algorithm::Fused,
+            outputs: LSE,
+            ..descriptor.clone()
+        },
+        AttentionDescriptor {
+            algorithm: Algorithm::ThreeKernels,
+            outputs: ALL,
+            ..descriptor
+        },
+    ]
+}
+
+/// Problems that meet every hook, tail and layout at least once.
+fn descriptors() -> Vec<AttentionDescriptor<'static>> {
+    let causal = [
+        None,
+        Some(CausalAlignment::UpperLeft),
+        Some(CausalAlignment::LowerRight),
+    ];
+    let mut all = Vec::new();
+    // Sizes around the tiles, without masks and causal.
+    for (index, (seqlen_q, seqlen_k)) in [
+        (1, 1),
+        (1, 129),
+        (7, 127),
+        (8, 32),
+        (9, 33),
+        (31, 1),
+        (32, 257),
+        (33, 64),
+        (127, 7),
+        (129, 129),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let shape = AttentionShape {
+            kv_heads: 2,
+            ..AttentionShape::new(2, 4, seqlen_q, seqlen_k, 64)
+        };
+        all.push(AttentionDescriptor {
+            shape,
+            causal: causal[index % 3],
+            ..Default::default()
+        });
+        all.push(AttentionDescriptor {
+            shape,
+            causal: causal[(index + 1) % 3],
+            ..Default::default()
+        });
+    }
+    // Head sizes: odd, large, different.
+    for (head_dim, head_dim_v) in [(1, 1), (3, 5), (33, 65), (16, 130), (128, 128), (192, 128), (576, 512)] {
+        let shape = AttentionShape {
+            kv_heads: 1,
+            head_dim_v,
+            ..AttentionShape::new(1, 2, 35, 41, head_dim)
+        };
+        all.push(AttentionDescriptor {
+            shape,
+            ..Default::default()
+        });
+    }
+    // Masks, biases and padding, alone, together and broadcast.
+    let shape = AttentionShape::new(2, 3, 37, 45, 20);
+    let full = Broadcast::new([2, 3, 37, 45]);
+    let plain = AttentionDescriptor {
+        shape,
+        ..Default::default()
+    };
+    all.push(AttentionDescriptor {
+        mask: Some(full),
+        ..plain.clone()
+    });
+    all.push(AttentionDescriptor {
+        bias: Some(full),
+        ..plain.clone()
+    });
+    all.push(AttentionDescriptor {
+        key_padding: Some(KeyPadding::Boolean),
+        ..plain.clone()
+    });
+    all.push(AttentionDescriptor {
+        key_padding: Some(KeyPadding::Additive),
+        ..plain.clone()
+    });
+    for shape in [
+        [1, 1, 1, 1],
+        [1, 1, 1, 45],
+        [2, 1, 37, 1],
+        [1, 3, 37, 45],
+        [2, 3, 1, 45],
+    ] {
+        let broadcast = Some(Broadcast::new(shape));
+        all.push(AttentionDescriptor {
+            mask: broadcast,
+            bias: broadcast,
+            ..plain.clone()
+        });
+    }
+    all.push(AttentionDescriptor {
+        causal: causal[2],
+        mask: Some(Broadcast {
+            shape: [2, 3, 37, 45],
+            strides: Some([10_007, 3_001, 61, 1]),
+        }),
+        bias: Some(Broadcast {
+            shape: [2, 3, 37, 45],
+            strides: Some([1, 2, 270, 6]),
+        }),
+        key_padding: Some(KeyPadding::Boolean),
+        ..plain.clone()
+    });
+    // Keys at the end that are open to all.
+    for appended_keys in [1, 2, 45] {
+        let masked = 45 - appended_keys;
+        let mask = (masked > 0).then_some(Broadcast::new([2, 1, 37, masked]));
+        let key_padding = (masked > 0).then_some(KeyPadding::Additive);
+        all.push(AttentionDescriptor {
+            appended_keys,
+            mask,
+            key_padding,
+            causal: causal[1],
+            ..plain.clone()
+        });
+    }
+    // Scales.
+    for scale in [-0.7, 0.0, 3.0] {
+        all.push(AttentionDescriptor {
+            scale: Some(scale),
+            ..plain.clone()
+        });
+    }
+    // Layouts: the other contiguous one, and strides with gaps, odd and even, and a broadcast key.
+    all.push(AttentionDescriptor {
+        layouts: Layouts::all(Layout::Bshd),
+        causal: causal[2],
+        ..plain.clone()
+    });
+    let strided = |batch, head, row| Layout::Strided(Strides { batch, head, row });
+    for layouts in [
+        Layouts {
+            query: strided(5000, 1001, 23),
+            key: strided(0, 0, 21),
+            value: strided(7, 4000, 29),
+            out: strided(20, 4001, 61),
+        },
+        Layouts {
+            query: strided(5000, 1000, 24),
+            key: strided(0, 0, 20),
+            value: strided(8, 4000, 28),
+            out: strided(20, 4000, 64),
+        },
+    ] {
+        all.push(AttentionDescriptor {
+            layouts,
+            mask: Some(full),
+            ..plain.clone()
+        });
+    }
+    all
+}
+
+#[test]
+fn every_kernel_agrees_with_the_reference() {
+    for (name, engine) in engines() {
+        for (seed, descriptor) in descriptors().into_iter().enumerate() {
+            for descriptor in both(descriptor) {
+                check(&name, &engine, &descriptor, seed as u64);
+            }
+        }
+    }
+}
+
+/// Without weights to hand out, the three kernels keep their scores in a workspace, a block of rows at a time.
+#[test]
+fn three_kernels_without_weights() {
+    for (name, engine) in engines() {
+        let descriptor = AttentionDescriptor {
+            shape: AttentionShape {
+                kv_heads: 2,
+                ..AttentionShape::new(2, 4, 129, 127, 64)
+            },
+            causal: Some(CausalAlignment::LowerRight),
+            algorithm: Algorithm::ThreeKernels,
+            ..Default::default()
+        };
+        check(&name, &engine, &descriptor, 1);
+        let caps = with_binding_limit(engine.caps(), 20_000);
+        let small = engine.with_caps(caps);
+        let blocks = small
+            .plan(&descriptor)
+            .unwrap()
+            .passes()
+            .iter()
+            .filter(|pass| pass.block.is_some())
+            .count();
+        assert!(blocks > 30, "{blocks} passes");
+        check(&name, &small, &descriptor, 1);
+    }
+}
+
+fn with_binding_limit(caps: &DeviceCaps, bytes: u64) -> DeviceCaps {
+    let mut caps = caps.clone();
+    caps.limits.max_storage_buffer_binding_bytes = bytes;
+    caps
+}
+
+/// Plans that are cut by each limit compute the same.
+#[test]
+fn limits_are_planned_for() {
+    for (name, engine) in engines() {
+        let mut caps = Vec::new();
+        // Windows: rows of one head, then keys of one head, no longer fit a binding.
+        caps.push(with_binding_limit(engine.caps(), 140_000));
+        caps.push(with_binding_limit(engine.caps(), 124_000));
+        let mut narrow = engine.caps().clone();
+        narrow.limits.max_workgroups_per_dimension = 3;
+        caps.push(narrow);
+        let mut short = engine.caps().clone();
+        short.max_dispatch_flops = 3e5;
+        caps.push(short);
+        let mut few_trips = engine.caps().clone();
+        few_trips.max_loop_trips = Some(700);
+        caps.push(few_trips);
+        for (index, caps) in caps.into_iter().enumerate() {
+            let limited = engine.with_caps(caps);
+            for layout in [Layout::Bhsd, Layout::Bshd] {
+                for (causal, head_dim_v) in [(None, 32), (Some(CausalAlignment::LowerRight), 160)] {
+                    let descriptor = AttentionDescriptor {
+                        shape: AttentionShape {
+                            kv_heads: 2,
+                            head_dim_v,
+                            ..AttentionShape::new(2, 6, 70, 300, 32)
+                        },
+                        layouts: Layouts::all(layout),
+                        causal,
+                        mask: causal.map(|_| Broadcast::new([2, 1, 70, 300])),
+                        key_padding: causal.map(|_| KeyPadding::Boolean),
+                        ..Default::default()
+                    };
+                    for descriptor in both(descriptor) {
+                        let plan = limited.plan(&descriptor).unwrap();
+                        assert!(
+                            plan.passes().len() > 1 || index > 1,
+                            "limit {index} cuts nothing: {plan}"
+                        );
+                        check(&format!("{name}, limit {index}"), &limited, &descriptor, index as u64);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A device with WebGPU's default limits and no feature, shared with the engine by its caller.
+#[test]
+fn the_default_limits_suffice() {
+    for adapter in wgpu_attention::adapters(None) {
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            required_limits: wgpu::Limits::default(),
+            ..Default::default()
+        }))
+        .unwrap();
+        let engine = Engine::from_wgpu(&adapter, device, queue);
+        assert!(engine.caps().limits.max_workgroup_bytes <= 16 << 10);
+        for head_dim in [64, 512] {
+            let descriptor = AttentionDescriptor {
+                shape: AttentionShape::new(1, 2, 65, 67, head_dim),
+                causal: Some(CausalAlignment::LowerRight),
+                mask: Some(Broadcast::new([1, 2, 65, 67])),
+                bias: Some(Broadcast::new([1, 2, 65, 67])),
+                key_padding: Some(KeyPadding::Boolean),
+                ..Default::default()
+            };
+            for descriptor in both(descriptor) {
+                check("default limits", &engine, &descriptor, 5);
+            }
+        }
+    }
+}
+
+/// Some drivers end loops silently after 65,535 trips; the plan must know (Mesa 22.3.6 is one).
+#[test]
+fn long_sequences_are_visited_to_their_end() {
+    for (name, engine) in engines() {
+        let shape = AttentionShape {
+            kv_heads: 1,
+            ..AttentionShape::new(1, 2, 3, 150_001, 8)
+        };
+        let descriptor = AttentionDescriptor {
+            shape,
+            algorithm: Algorithm::Fused,
+            outputs: LSE,
+            ..Default::default()
+        };
+        check(&name, &engine, &descriptor, 9);
+        let descriptor = AttentionDescriptor {
+            algorithm: Algorithm::ThreeKernels,
+            ..descriptor
+        };
+        check(&name, &engine, &descriptor, 9);
+    }
+}
+
+/// What stands behind a mask is never seen; what stands in the open is.
+#[test]
+fn not_a_number_behind_a_mask_stays_there() {
+    for (name, engine) in engines() {
+        let shape = AttentionShape::new(1, 2, 40, 70, 32);
+        let descriptor = AttentionDescriptor {
+            shape,
+            key_padding: Some(KeyPadding::Boolean),
+            ..Default::default()
+        };
+        let problem = Problem::new(&descriptor).unwrap();
+        let mut inputs = OwnedInputs::random(&problem, 3);
+        let padding = inputs.padding_bytes.as_mut().unwrap();
+        for (key, byte) in padding.iter_mut().enumerate() {
+            *byte = u8::from(key % 3 != 0);
+        }
+        for head in 0..2 {
+            for key in (0..70).step_by(3) {
+                let row = (head * 70 + key) * 32;
+                inputs.key[row..row + 32].fill(f32::NAN);
+                inputs.value[row..row + 32].fill(if key % 2 == 0 { f32::NAN } else { f32::INFINITY });
+            }
+        }
+        for descriptor in both(descriptor.clone()) {
+            check_inputs(&name, &engine, &descriptor, &inputs);
+        }
+        // One open NaN in a value poisons its channel, one in a query its row; nothing else.
+        inputs.value[(70 + 1) * 32 + 5] = f32::NAN;
+        inputs.query[3 * 32] = f32::NAN;
+        for descriptor in both(descriptor) {
+            check_inputs(&name, &engine, &descriptor, &inputs);
+        }
+    }
+}
+
+/// Finite biases as low as they get are not the same as closed.
+#[test]
+fn the_lowest_finite_bias_is_open() {
+    for (name, engine) in engines() {
+        let shape = AttentionShape::new(1, 1, 4, 6, 16);
+        let bias = Some(Broadcast::new([1, 1, 4, 6]));
+        let descriptor = AttentionDescriptor {
+            shape,
+            bias,
+            ..Default::default()
+        };
+        let mut inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 4);
+        let bias = inputs.bias.as_mut().unwrap();
+        bias[..6].fill(f32::MIN);
+        bias[6..12].fill(f32::NEG_INFINITY);
+        bias[12..18].copy_from_slice(&[f32::MIN, 0.0, f32::NEG_INFINITY, 1.0, -1e30, 2.0]);
+        for descriptor in both(descriptor) {
+            check_inputs(&name, &engine, &descriptor, &inputs);
+        }
+    }
+}
+
+/// Operands anywhere in larger buffers, at offsets that are multiples of 4 but not of 16, or of nothing for byte masks.
+#[test]
+fn operands_lie_at_offsets_in_the_callers_buffers() {
+    for (name, engine) in engines() {
+        for offset in [16u64, 4] {
+            let shape = AttentionShape::new(1, 2, 33, 40, 16);
+            let mask = Some(Broadcast::new([1, 2, 33, 40]));
+            for descriptor in both(AttentionDescriptor {
+                shape,
+                mask,
+                ..Default::default()
+            }) {
+                let attention = engine.prepare(&descriptor).unwrap();
+                let problem = attention.plan().problem();
+                let inputs = OwnedInputs::random(problem, 6);
+                let shifted = |data: &[u8], offset: u64| {
+                    let mut bytes = vec![0xff; offset as usize];
+                    bytes.extend_from_slice(data);
+                    bytes.extend_from_slice(&[0xff; 64]);
+                    engine.upload_bytes(&bytes).unwrap()
+                };
+                let query = shifted(bytemuck::cast_slice(&inputs.query), offset);
+                let key = shifted(bytemuck::cast_slice(&inputs.key), 2 * offset);
+                let value = shifted(bytemuck::cast_slice(&inputs.value), 3 * offset);
+                let mask = shifted(inputs.mask.as_ref().unwrap(), offset + 3);
+                let want = reference::attention(problem, &inputs.host()).unwrap();
+                // Out and lse in one buffer, the weights in another.
+                let out_bytes = problem.span_bytes(Operand::Out).unwrap();
+                let lse_bytes = problem.span_bytes(Operand::Lse).unwrap();
+                let outputs = engine.allocate(offset + out_bytes + lse_bytes).unwrap();
+                let weights = problem
+                    .span_bytes(Operand::Weights)
+                    .map(|bytes| engine.allocate(bytes).unwrap());
+                let at = |tensor, offset_bytes| BufferAt {
+                    buffer: Tensor::buffer(tensor),
+                    offset_bytes,
+                };
+                let bound = attention
+                    .bind(
+                        &Inputs {
+                            mask: Some(at(&mask, offset + 3)),
+                            ..Inputs::new(at(&query, offset), at(&key, 2 * offset), at(&value, 3 * offset))
+                        },
+                        &OutputBuffers {
+                            out: at(&outputs, offset),
+                            lse: Some(at(&outputs, offset + out_bytes)),
+                            weights: weights.as_ref().map(Into::into),
+                        },
+                    )
+                    .unwrap();
+                let mut encoder = engine.device().create_command_encoder(&Default::default());
+                bound.encode(&mut encoder);
+                engine.queue().submit([encoder.finish()]);
+                let all = engine.read(&outputs).unwrap();
+                let first = offset as usize / 4;
+                let naive = reference::attention_in(Precision::F32, problem, &inputs.host()).unwrap();
+                let tolerance = Tolerance::derived(&naive.out, &want.out);
+                let end = first + want.out.len();
+                compare(&all[first..end], &want.out, tolerance).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let tolerance = Tolerance::derived(&naive.lse, &want.lse);
+                compare(&all[end..], &want.lse, tolerance).unwrap_or_else(|error| panic!("{name}: {error}"));
+                assert!(all[..first].iter().all(|value| value.to_bits() == 0));
+            }
+        }
+    }
+}

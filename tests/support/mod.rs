@@ -1,0 +1,31 @@
+//! What the test suites share: adapters, seeded inputs, and the comparator.
+
+#![allow(dead_code, reason = "each suite uses a part")]
+
+pub mod compare;
+pub mod inputs;
+
+use wgpu_attention::{Engine, Tier};
+
+pub use compare::{Mismatch, Tolerance, compare};
+pub use inputs::OwnedInputs;
+
+/// Every adapter present, at every tier that it has, with a name for messages.
+pub fn engines() -> Vec<(String, Engine)> {
+    let mut engines = Vec::new();
+    for adapter in wgpu_attention::adapters(None) {
+        let name = adapter.get_info().name;
+        let engine =
+            pollster::block_on(Engine::from_adapter(&adapter)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for tier in Tier::ALL.into_iter().filter(|&tier| tier <= engine.caps().tier) {
+            engines.push((format!("{name} ({tier})"), engine.at_most(tier)));
+        }
+    }
+    assert!(!engines.is_empty(), "no adapter: run tools/ensure-vulkan.sh");
+    engines
+}
+
+/// The best adapter.
+pub fn engine() -> Engine {
+    Engine::new().expect("an adapter: run tools/ensure-vulkan.sh")
+}
