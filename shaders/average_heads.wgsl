@@ -19,15 +19,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let batch = params.batch_begin + row_number / rows;
     let i = params.q_begin + row_number % rows;
-    let from = params.scores_offset + batch * params.scores_batch + i * params.scores_row + j;
-    let to = params.out_offset + batch * params.out_batch + i * params.out_row + j;
+    let source = params.scores_offset + batch * params.scores_batch + i * params.scores_row + j;
+    let target_index = params.out_offset + batch * params.out_batch + i * params.out_row + j;
     var sum = 0.0;
     // Heads before these were added by an earlier dispatch.
     if (params.head_begin > 0u) {
-        sum = average[to];
+        sum = average[target_index];
     }
     for (var h = 0u; h < params.head_count; h++) {
-        sum = fma(weights[from + (params.head_begin + h) * params.scores_head], params.scale, sum);
+        sum = fma(weights[source + (params.head_begin + h) * params.scores_head], params.scale, sum);
     }
-    average[to] = sum;
+    average[target_index] = sum;
 }

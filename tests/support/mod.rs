@@ -1,13 +1,13 @@
 //! What the test suites share: adapters, seeded inputs, and the comparator.
 
-#![allow(dead_code, reason = "each suite uses a part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each suite uses a part")]
 
 pub mod compare;
 pub mod inputs;
 
 use wgpu_attention::{Engine, Tier};
 
-pub use compare::{Mismatch, Tolerance, compare};
+pub use compare::{Tolerance, compare};
 pub use inputs::OwnedInputs;
 
 /// Every adapter present, at every tier that it has, with a name for messages.

@@ -1,0 +1,68 @@
+//! Options that say where and how to compute.
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Tier};
+
+/// Which device to use.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceOptions {
+    /// Part of the adapter's name, whatever the case (else WGPU_ADAPTER_NAME, else the best there is)
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+    /// Use no more of the device than this tier allows
+    #[arg(long, value_name = "TIER")]
+    pub tier: Option<TierName>,
+}
+
+/// A tier by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum TierName {
+    /// WebGPU's default limits
+    Portable,
+    /// 32 KiB of workgroup memory and the adapter's own limits
+    Extended,
+}
+
+/// A way to compute, by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum AlgorithmName {
+    /// Let the plan choose
+    Auto,
+    /// One fused kernel
+    Fused,
+    /// Scores, softmax, weights x value
+    ThreeKernels,
+}
+
+impl From<AlgorithmName> for Algorithm {
+    fn from(name: AlgorithmName) -> Self {
+        match name {
+            AlgorithmName::Auto => Algorithm::Auto,
+            AlgorithmName::Fused => Algorithm::Fused,
+            AlgorithmName::ThreeKernels => Algorithm::ThreeKernels,
+        }
+    }
+}
+
+impl DeviceOptions {
+    /// Opens the device.
+    pub fn engine(&self) -> anyhow::Result<Engine> {
+        let tier = self.tier.map(|tier| match tier {
+            TierName::Portable => Tier::Portable,
+            TierName::Extended => Tier::Extended,
+        });
+        Engine::with(&EngineDescriptor {
+            adapter_name: self.adapter.as_deref(),
+            tier,
+            ..Default::default()
+        })
+        .context("cannot use a GPU (`attn adapters` lists what there is)")
+    }
+}
+
+/// The adapter in a few words.
+pub fn describe(engine: &Engine) -> String {
+    let caps = engine.caps();
+    format!("{}, {} ({}), tier {}", caps.name, caps.driver, caps.backend, caps.tier)
+}
