@@ -16,6 +16,7 @@ use wgpu_attention::{
     AttentionDescriptor, AttentionShape, Engine, HostInputs, Inputs, OutputBuffers, Outputs, Problem,
 };
 
+use crate::check::Check;
 use crate::device::{DeviceOptions, describe};
 use crate::files;
 use activations::{Activations, LAYERS};
@@ -69,8 +70,8 @@ struct Computed {
     adapter: String,
     /// `[heads, tokens, tokens]`.
     weights: Vec<f32>,
-    max_error: f64,
-    allowed_error: f64,
+    #[serde(flatten)]
+    check: Check,
     median_ms: f64,
     runs: usize,
 }
@@ -125,11 +126,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             anstream::println!("wrote {}", path.display());
         }
     }
-    let right = computed.max_error <= computed.allowed_error;
+    let right = computed.check.is_right();
     if !arguments.json {
-        let Computed {
+        let Check {
             max_error,
             allowed_error,
+        } = computed.check;
+        let Computed {
             median_ms,
             runs,
             adapter,
@@ -174,41 +177,11 @@ fn compute(engine: &Engine, activations: &Activations) -> anyhow::Result<Compute
     let output = engine.attention(&descriptor, &inputs)?;
     let weights = output.weights.unwrap_or_default();
 
-    // Allowed: twice the error of the naive computation in the same precision, and a few units in the last place.
     let problem = Problem::new(&descriptor)?;
     let want = reference::attention(&problem, &inputs)?;
     let naive = reference::attention_in(Precision::F32, &problem, &inputs)?;
-    let difference = |got: &mut dyn Iterator<Item = f64>, want: &[f64]| {
-        let each = got.zip(want).map(|(got, want)| (got - want).abs());
-        // NaN must not pass for small.
-        each.fold(0.0f64, |most, each| {
-            if each <= most {
-                most
-            } else if each.is_nan() {
-                f64::INFINITY
-            } else {
-                each
-            }
-        })
-    };
-    let allowed = |naive: &[f64], want: &[f64]| {
-        let largest = want.iter().fold(0.0f64, |most, value| most.max(value.abs()));
-        2.0 * difference(&mut naive.iter().copied(), want) + 4.0 * f64::from(f32::EPSILON) * largest
-    };
-    let weights_error = difference(&mut weights.iter().map(|&weight| f64::from(weight)), &want.weights);
-    let out_error = difference(&mut output.out.iter().map(|&value| f64::from(value)), &want.out);
-    let (weights_allowed, out_allowed) = (allowed(&naive.weights, &want.weights), allowed(&naive.out, &want.out));
-    anyhow::ensure!(
-        weights.len() == want.weights.len(),
-        "the GPU gave {} weights",
-        weights.len()
-    );
-    let worse_is_out = out_error / out_allowed > weights_error / weights_allowed;
-    let (max_error, allowed_error) = if worse_is_out {
-        (out_error, out_allowed)
-    } else {
-        (weights_error, weights_allowed)
-    };
+    let check = Check::new(&weights, &want.weights, &naive.weights);
+    let check = check.worse(Check::new(&output.out, &want.out, &naive.out));
 
     let attention = engine.prepare(&descriptor)?;
     let tensors = [
@@ -236,8 +209,7 @@ fn compute(engine: &Engine, activations: &Activations) -> anyhow::Result<Compute
     Ok(Computed {
         adapter,
         weights,
-        max_error,
-        allowed_error,
+        check,
         median_ms: times[RUNS / 2],
         runs: RUNS,
     })

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bench;
+mod check;
 mod demo;
 mod device;
 mod files;

@@ -113,7 +113,8 @@ pub fn colour(share: f32) -> [u8; 3] {
         [170, 220, 50],
         [253, 231, 37],
     ];
-    let at = share.clamp(0.0, 1.0) * (VIRIDIS.len() - 1) as f32;
+    let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+    let at = share * (VIRIDIS.len() - 1) as f32;
     let below = (at as usize).min(VIRIDIS.len() - 2);
     let part = at - below as f32;
     std::array::from_fn(|channel| {
