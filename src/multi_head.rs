@@ -2,8 +2,10 @@
 //!
 //! Heads are split and joined by strides: the projections write `[batch, seqlen, heads, head_dim]`, and attention reads it.
 
+mod call;
 mod parameters;
 
+pub use call::{HeadWeights, MultiHeadCall, MultiHeadInputs, MultiHeadOutput};
 pub use parameters::{MultiHeadDescriptor, MultiHeadParameters};
 
 use crate::attention::Attention;
@@ -11,10 +13,7 @@ use crate::encode::{Binder, BoundAttention, Operands};
 use crate::engine::Engine;
 use crate::error::{Error, Operand, Result};
 use crate::plan::Plan;
-use crate::problem::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, HostKeyPadding, KeyPadding, Layout,
-    Layouts, Linear, Outputs, Problem,
-};
+use crate::problem::{AttentionDescriptor, HostKeyPadding, Linear, Problem};
 use crate::readback::Wait;
 use crate::tensor::{BufferAt, Inputs, OutputBuffers, Tensor};
 
@@ -54,89 +53,6 @@ struct Projection {
     in_features: u32,
 }
 
-/// The sizes of one call and what it is to do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MultiHeadCall {
-    /// Number of sequences.
-    pub batch: u32,
-    /// Rows of query.
-    pub seqlen_q: u32,
-    /// Rows of key and value, without those that the block itself appends.
-    pub seqlen_k: u32,
-    /// Inputs and output are `[seqlen, batch, channels]` instead of `[batch, seqlen, channels]`.
-    pub sequence_first: bool,
-    /// Closes the keys in a query's future; appended keys stay open.
-    pub causal: Option<CausalAlignment>,
-    /// A boolean mask that broadcasts to `[batch, heads, seqlen_q, seqlen_k]`; 0 closes. (PyTorch's `attn_mask` for this
-    /// module says the opposite: true closes.)
-    pub mask: Option<Broadcast>,
-    /// An additive bias that broadcasts to `[batch, heads, seqlen_q, seqlen_k]`.
-    pub bias: Option<Broadcast>,
-    /// Key padding, `[batch, seqlen_k]`; in bytes, 0 closes.
-    pub key_padding: Option<KeyPadding>,
-    /// Which weights to hand out.
-    pub weights: HeadWeights,
-    /// Which way to compute.
-    pub algorithm: Algorithm,
-}
-
-/// Which attention weights a multi-head call hands out.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum HeadWeights {
-    /// Their mean over heads, `[batch, seqlen_q, seqlen_k]`.
-    Averaged,
-    /// None.
-    #[default]
-    None,
-    /// Those of each head, `[batch, heads, seqlen_q, seqlen_k]`.
-    PerHead,
-}
-
-impl MultiHeadCall {
-    /// Self-attention of `batch` sequences, nothing masked.
-    pub const fn self_attention(batch: u32, seqlen: u32) -> Self {
-        Self {
-            batch,
-            seqlen_q: seqlen,
-            seqlen_k: seqlen,
-            sequence_first: false,
-            causal: None,
-            mask: None,
-            bias: None,
-            key_padding: None,
-            weights: HeadWeights::None,
-            algorithm: Algorithm::Auto,
-        }
-    }
-}
-
-/// The inputs of a call as host slices, `[batch, seqlen, channels]` (or sequence first).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MultiHeadInputs<'a> {
-    /// `[batch, seqlen_q, embed_dim]`.
-    pub query: &'a [f32],
-    /// `[batch, seqlen_k, key_dim]`; `None` is the query itself.
-    pub key: Option<&'a [f32]>,
-    /// `[batch, seqlen_k, value_dim]`; `None` is the key.
-    pub value: Option<&'a [f32]>,
-    /// The boolean mask, if the call names one.
-    pub mask: Option<&'a [u8]>,
-    /// The additive bias, if the call names one.
-    pub bias: Option<&'a [f32]>,
-    /// The key padding, if the call names one.
-    pub key_padding: Option<HostKeyPadding<'a>>,
-}
-
-impl<'a> MultiHeadInputs<'a> {
-    /// Query, key and value are the same.
-    pub fn self_attention(x: &'a [f32]) -> Self {
-        Self {
-            query: x,
-            ..Self::default()
-        }
-    }
-}
-
 /// The operands of a call on the GPU.
 #[derive(Clone, Copy, Debug)]
 pub struct MultiHeadBuffers<'a> {
@@ -156,17 +72,6 @@ pub struct MultiHeadBuffers<'a> {
     pub output: BufferAt<'a>,
     /// The weights, written, if the call asks for them; their keys include appended ones.
     pub weights: Option<BufferAt<'a>>,
-}
-
-/// What a call on host slices gives back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MultiHeadOutput {
-    /// `[batch, seqlen_q, embed_dim]` (or sequence first).
-    pub output: Vec<f32>,
-    /// Each head's result before the output projection, `[batch, seqlen_q, embed_dim]`.
-    pub context: Vec<f32>,
-    /// The weights, if asked for; their keys include appended ones.
-    pub weights: Option<Vec<f32>>,
 }
 
 /// A call that is planned and compiled, with its intermediate tensors. Made by [`MultiHeadAttention::prepare`].
@@ -236,6 +141,10 @@ impl MultiHeadAttention {
     /// Keys that the block itself appends to those of a call.
     pub fn appended_keys(&self) -> u32 {
         u32::from(self.appended.is_some()) + u32::from(self.descriptor.add_zero_attn)
+    }
+
+    fn attention_descriptor(&self, call: &MultiHeadCall) -> Result<AttentionDescriptor<'static>> {
+        call.attention(&self.descriptor, self.appended_keys())
     }
 
     /// Plans and compiles a call, and allocates what lies between its stages.
@@ -310,7 +219,8 @@ impl MultiHeadAttention {
         wait: Wait,
     ) -> Result<MultiHeadOutput> {
         let engine = &self.engine;
-        self.validate_inputs(call, inputs)?;
+        let problem = Problem::new(&self.attention_descriptor(call)?)?;
+        inputs.validate(call, &self.descriptor, &problem)?;
         let prepared = self.prepare_async(call).await?;
         let upload = async |data: Option<&[u8]>| match data {
             None => Ok(None),
@@ -352,66 +262,6 @@ impl MultiHeadAttention {
                 None => None,
                 Some(weights) => Some(engine.read_waiting(weights, wait).await?),
             },
-        })
-    }
-
-    fn validate_inputs(&self, call: &MultiHeadCall, inputs: &MultiHeadInputs<'_>) -> Result<()> {
-        let attention = Problem::new(&self.attention_descriptor(call)?)?;
-        let rows = |rows: u32, channels: u32| u64::from(call.batch) * u64::from(rows) * u64::from(channels);
-        let key = inputs.key.unwrap_or(inputs.query);
-        let value = inputs.value.unwrap_or(key);
-        for (operand, actual, expected) in [
-            (
-                Operand::Query,
-                inputs.query.len(),
-                rows(call.seqlen_q, self.descriptor.embed_dim),
-            ),
-            (Operand::Key, key.len(), rows(call.seqlen_k, self.descriptor.key_dim)),
-            (
-                Operand::Value,
-                value.len(),
-                rows(call.seqlen_k, self.descriptor.value_dim),
-            ),
-        ] {
-            if actual as u64 != expected {
-                return Err(Error::Length {
-                    operand,
-                    actual: actual as u64,
-                    expected,
-                });
-            }
-        }
-        crate::problem::HostInputs {
-            mask: inputs.mask,
-            bias: inputs.bias,
-            key_padding: inputs.key_padding,
-            ..Default::default()
-        }
-        .validate_masks(&attention)
-    }
-
-    fn attention_descriptor(&self, call: &MultiHeadCall) -> Result<AttentionDescriptor<'static>> {
-        if call.seqlen_k == 0 {
-            return Err(Error::ZeroSize { dimension: "seqlen_k" });
-        }
-        let head_dim = self.descriptor.head_dim();
-        let appended_keys = self.appended_keys();
-        let seqlen_k = call.seqlen_k.saturating_add(appended_keys);
-        Ok(AttentionDescriptor {
-            label: Some("multi-head attention"),
-            shape: AttentionShape::new(call.batch, self.descriptor.heads, call.seqlen_q, seqlen_k, head_dim),
-            causal: call.causal,
-            mask: call.mask,
-            bias: call.bias,
-            key_padding: call.key_padding,
-            appended_keys,
-            layouts: Layouts::all(Layout::Bshd),
-            outputs: Outputs {
-                lse: false,
-                weights: call.weights != HeadWeights::None,
-            },
-            algorithm: call.algorithm,
-            ..Default::default()
         })
     }
 

@@ -5,6 +5,10 @@
 //! `weights[j] = exp(score[j] - lse)`; `out = sum_j weights[j] * value[j]`. A row with no open key gives zeros and an lse of
 //! negative infinity. NaN in an open position spreads as IEEE 754 says.
 
+mod multi_head;
+
+pub use multi_head::{MultiHeadReference, multi_head, multi_head_in};
+
 use crate::error::{Operand, Result};
 use crate::problem::{Extent, HostInputs, HostKeyPadding, Problem};
 
@@ -128,10 +132,22 @@ pub fn is_open(problem: &Problem, inputs: &HostInputs<'_>, [batch, head, q_idx]:
 }
 
 fn compute_row(precision: Precision, problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 3]) -> ReferenceRow {
+    let tensors = Tensors {
+        query: inputs.query,
+        key: inputs.key,
+        value: inputs.value,
+    };
     match precision {
-        Precision::F64 => row::<f64>(problem, inputs, position),
-        Precision::F32 => row::<f32>(problem, inputs, position),
+        Precision::F64 => row::<f64, f32>(problem, &tensors, inputs, position),
+        Precision::F32 => row::<f32, f32>(problem, &tensors, inputs, position),
     }
+}
+
+/// Query, key and value in any precision; what else a row needs comes with [`HostInputs`].
+struct Tensors<'a, N> {
+    query: &'a [N],
+    key: &'a [N],
+    value: &'a [N],
 }
 
 /// What the formulas need of a number.
@@ -148,6 +164,8 @@ trait Real:
 {
     fn exp(self) -> Self;
     fn ln(self) -> Self;
+    /// A value that came from this type.
+    fn back(value: f64) -> Self;
 }
 
 impl Real for f32 {
@@ -156,6 +174,9 @@ impl Real for f32 {
     }
     fn ln(self) -> Self {
         self.ln()
+    }
+    fn back(value: f64) -> Self {
+        value as f32
     }
 }
 
@@ -166,30 +187,38 @@ impl Real for f64 {
     fn ln(self) -> Self {
         self.ln()
     }
+    fn back(value: f64) -> Self {
+        value
+    }
 }
 
-fn row<T: Real>(problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 3]) -> ReferenceRow {
+fn row<T: Real + From<N>, N: Copy>(
+    problem: &Problem,
+    tensors: &Tensors<'_, N>,
+    inputs: &HostInputs<'_>,
+    position: [u32; 3],
+) -> ReferenceRow {
     let shape = problem.shape();
     let [batch, head, q_idx] = position;
     let kv_head = head / shape.group_size();
-    let zero = T::from(0.0);
+    let zero = <T as From<f32>>::from(0.0);
 
     // Scores of the open keys, by key.
     let mut scores: Vec<(u32, T)> = Vec::new();
-    let query = channels(inputs.query, problem, Operand::Query, [batch, head, q_idx]);
+    let query = channels(tensors.query, problem, Operand::Query, [batch, head, q_idx]);
     for kv_idx in (0..shape.seqlen_k).filter(|&kv_idx| is_open(problem, inputs, position, kv_idx)) {
         let mut product = zero;
         for (q, k) in query
             .iter()
-            .zip(channels(inputs.key, problem, Operand::Key, [batch, kv_head, kv_idx]))
+            .zip(channels(tensors.key, problem, Operand::Key, [batch, kv_head, kv_idx]))
         {
-            product += T::from(*q) * T::from(*k);
+            product += <T as From<N>>::from(*q) * <T as From<N>>::from(*k);
         }
-        let mut score = product * T::from(problem.scale());
+        let mut score = product * <T as From<f32>>::from(problem.scale());
         if kv_idx < problem.masked_keys() {
-            score += T::from(bias(problem, inputs, [batch, head, q_idx, kv_idx]));
+            score += <T as From<f32>>::from(bias(problem, inputs, [batch, head, q_idx, kv_idx]));
             if let Some(HostKeyPadding::Additive(padding)) = inputs.key_padding {
-                score += T::from(padding[at_padding(problem, batch, kv_idx)]);
+                score += <T as From<f32>>::from(padding[at_padding(problem, batch, kv_idx)]);
             }
         }
         scores.push((kv_idx, score));
@@ -215,12 +244,12 @@ fn row<T: Real>(problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 3]) 
         let weight = (score - row_max).exp() / row_sum;
         result.weights[kv_idx as usize] = weight.into();
         for (sum, v) in out.iter_mut().zip(channels(
-            inputs.value,
+            tensors.value,
             problem,
             Operand::Value,
             [batch, kv_head, kv_idx],
         )) {
-            *sum += weight * T::from(*v);
+            *sum += weight * <T as From<N>>::from(*v);
         }
     }
     result.lse = (row_max + row_sum.ln()).into();
@@ -229,7 +258,7 @@ fn row<T: Real>(problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 3]) 
 }
 
 /// The channels of one row.
-fn channels<'a>(data: &'a [f32], problem: &Problem, operand: Operand, [batch, head, row]: [u32; 3]) -> &'a [f32] {
+fn channels<'a, N>(data: &'a [N], problem: &Problem, operand: Operand, [batch, head, row]: [u32; 3]) -> &'a [N] {
     let extent = extent(problem, operand);
     let first = index(&extent, [batch, head, row, 0]);
     &data[first..first + extent.sizes[3] as usize]

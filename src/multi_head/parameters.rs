@@ -141,6 +141,11 @@ impl MultiHeadParameters {
         Ok(parameters)
     }
 
+    /// Keys that a block with these parameters appends to those of a call.
+    pub(crate) fn appended_keys(&self, descriptor: &MultiHeadDescriptor<'_>) -> u32 {
+        u32::from(self.appended.is_some()) + u32::from(descriptor.add_zero_attn)
+    }
+
     pub(crate) fn validate(&self, descriptor: &MultiHeadDescriptor<'_>) -> Result<()> {
         descriptor.validate()?;
         let embed = u64::from(descriptor.embed_dim);

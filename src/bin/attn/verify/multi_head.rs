@@ -1,16 +1,18 @@
 //! `mha_module` and `self_attention_layer` cases: attention with its projections, forward.
 
 use anyhow::{Context as _, bail};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use wgpu_attention::{
     Broadcast, HeadWeights, HostKeyPadding, KeyPadding, MultiHeadAttention, MultiHeadCall, MultiHeadDescriptor,
-    MultiHeadInputs, MultiHeadOutput, MultiHeadParameters,
+    MultiHeadInputs, MultiHeadOutput, MultiHeadParameters, reference,
 };
 
 use super::oracle::{Array, CaseTensors, MaskArray};
 use super::{Computed, Outcome, Target};
 
 /// `torch.nn.MultiheadAttention`.
-pub fn run_module(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Result<Computed, Outcome>> {
+pub fn run_module(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Computed> {
     let case = tensors.case;
     let query = tensors.floats("query")?;
     let key = tensors.optional_floats("key")?;
@@ -40,7 +42,7 @@ pub fn run_module(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<
         add_zero_attn: case.flag("add_zero_attn")?,
         ..MultiHeadDescriptor::new(embed_dim, heads)
     };
-    let parameters = module_parameters(tensors)?;
+    let parameters = module_parameters(tensors, &descriptor)?;
 
     // PyTorch's masks for this module say which keys to ignore; ours say which to attend to.
     let (mask, bias) = match tensors.mask("attn_mask")? {
@@ -88,10 +90,7 @@ pub fn run_module(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<
             .map(HostKeyPadding::Boolean)
             .or(padding_values.as_deref().map(HostKeyPadding::Additive)),
     };
-    let (output, appended) = match forward(target, &descriptor, &parameters, &call, &inputs)? {
-        Ok(done) => done,
-        Err(outcome) => return Ok(Err(outcome)),
-    };
+    let (output, appended) = forward(target, &descriptor, &parameters, &call, &inputs)?;
 
     let mut computed = Computed::new();
     let mut shape = query.shape.clone();
@@ -121,7 +120,7 @@ pub fn run_module(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<
             },
         );
     }
-    Ok(Ok(computed))
+    Ok(computed)
 }
 
 /// One attention block of an encoder.
@@ -163,10 +162,7 @@ pub fn run_layer(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<R
         ..MultiHeadInputs::self_attention(&hidden.data)
     };
     let descriptor = MultiHeadDescriptor::new(embed_dim, heads);
-    let output = match forward(target, &descriptor, &parameters, &call, &inputs)? {
-        Ok((output, _)) => output,
-        Err(outcome) => return Ok(Err(outcome)),
-    };
+    let (output, _) = forward(target, &descriptor, &parameters, &call, &inputs)?;
     let mut computed = Computed::new();
     computed.insert(
         "context",
@@ -201,55 +197,49 @@ fn forward(
     parameters: &MultiHeadParameters,
     call: &MultiHeadCall,
     inputs: &MultiHeadInputs<'_>,
-) -> anyhow::Result<Result<(MultiHeadOutput, u32), Outcome>> {
+) -> anyhow::Result<(MultiHeadOutput, u32)> {
     match target {
-        Target::Reference => Ok(Err(Outcome::Unsupported("projections on the CPU reference".into()))),
+        Target::Reference => {
+            let result = reference::multi_head(descriptor, parameters, call, inputs)?;
+            let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<_>>();
+            let output = MultiHeadOutput {
+                output: single(result.output),
+                context: single(result.context),
+                weights: (call.weights != HeadWeights::None).then(|| single(result.weights)),
+            };
+            Ok((
+                output,
+                u32::from(parameters.appended.is_some()) + u32::from(descriptor.add_zero_attn),
+            ))
+        }
         Target::Gpu { engine, .. } => {
             let block = MultiHeadAttention::new(engine, descriptor, parameters)?;
-            Ok(Ok((block.forward(call, inputs)?, block.appended_keys())))
+            Ok((block.forward(call, inputs)?, block.appended_keys()))
         }
     }
 }
 
 /// The `param.` inputs, through the same reader that users' files go through.
-fn module_parameters(tensors: &CaseTensors<'_>) -> anyhow::Result<MultiHeadParameters> {
-    let get = |name: &str| -> anyhow::Result<Option<Vec<f32>>> {
-        Ok(tensors
-            .optional_floats(&format!("param.{name}"))?
-            .map(|array| array.data))
-    };
-    let required = |name: &str| get(name)?.with_context(|| format!("no input param.{name}"));
-    let thirds = |stacked: Vec<f32>| {
-        let third = stacked.len() / 3;
-        [0, 1, 2].map(|index| stacked[index * third..(index + 1) * third].to_vec())
-    };
-    let [query_weight, key_weight, value_weight] = match get("in_proj_weight")? {
-        Some(stacked) => thirds(stacked),
-        None => [
-            required("q_proj_weight")?,
-            required("k_proj_weight")?,
-            required("v_proj_weight")?,
-        ],
-    };
-    let [query_bias, key_bias, value_bias] = match get("in_proj_bias")? {
-        Some(stacked) => thirds(stacked).map(Some),
-        None => [None, None, None],
-    };
-    let appended = match get("bias_k")? {
-        Some(key) => Some([key, required("bias_v")?]),
-        None => None,
-    };
-    Ok(MultiHeadParameters {
-        query_weight,
-        key_weight,
-        value_weight,
-        out_weight: required("out_proj.weight")?,
-        query_bias,
-        key_bias,
-        value_bias,
-        out_bias: get("out_proj.bias")?,
-        appended,
-    })
+fn module_parameters(
+    tensors: &CaseTensors<'_>,
+    descriptor: &MultiHeadDescriptor<'_>,
+) -> anyhow::Result<MultiHeadParameters> {
+    let mut arrays = Vec::new();
+    for role in tensors.case.inputs.keys() {
+        if let Some(name) = role.strip_prefix("param.") {
+            arrays.push((name, tensors.floats(role)?));
+        }
+    }
+    let mut views = Vec::new();
+    for (name, array) in &arrays {
+        let shape = array.shape.iter().map(|&size| size as usize).collect();
+        views.push((
+            *name,
+            TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(&array.data))?,
+        ));
+    }
+    let file = safetensors::serialize(views, None)?;
+    Ok(MultiHeadParameters::from_safetensors(&file, "", descriptor)?)
 }
 
 fn inverted(mut mask: Array<u8>) -> Array<u8> {
