@@ -7,6 +7,7 @@ use crate::caps::{DeviceCaps, DeviceClass, Tier};
 use crate::encode::BoundAttention;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{Gpu, MemoryUse};
+use crate::kernel::source::Unroll;
 use crate::pipeline::PipelineCache;
 use crate::plan::Plan;
 use crate::problem::{AttentionDescriptor, HostInputs, Problem};
@@ -123,13 +124,21 @@ impl Engine {
         Self::assemble(self.shared.gpu.clone(), caps)
     }
 
-    fn assemble(gpu: Gpu, caps: DeviceCaps) -> Self {
+    /// The same device with kernels compiled from texts whose loops are left rolled: for the test that both compute the same.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_unroll(&self, unroll: Unroll) -> Self {
+        let (gpu, caps) = (self.shared.gpu.clone(), self.shared.caps.clone());
+        let pipelines = PipelineCache::new(unroll);
         Self {
-            shared: Arc::new(Shared {
-                gpu,
-                caps,
-                pipelines: PipelineCache::default(),
-            }),
+            shared: Arc::new(Shared { gpu, caps, pipelines }),
+        }
+    }
+
+    fn assemble(gpu: Gpu, caps: DeviceCaps) -> Self {
+        let pipelines = PipelineCache::default();
+        Self {
+            shared: Arc::new(Shared { gpu, caps, pipelines }),
         }
     }
 

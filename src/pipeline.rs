@@ -20,10 +20,18 @@ pub(crate) struct Pipeline {
 /// Compiles each kernel once.
 #[derive(Debug, Default)]
 pub(crate) struct PipelineCache {
+    unroll: Unroll,
     pipelines: Mutex<HashMap<KernelConfig, Arc<Pipeline>>>,
 }
 
 impl PipelineCache {
+    pub(crate) fn new(unroll: Unroll) -> Self {
+        Self {
+            unroll,
+            ..Self::default()
+        }
+    }
+
     pub(crate) async fn get_or_create(&self, gpu: &Gpu, kernel: KernelConfig) -> Result<Arc<Pipeline>> {
         if let Some(pipeline) = self
             .pipelines
@@ -33,15 +41,15 @@ impl PipelineCache {
         {
             return Ok(Arc::clone(pipeline));
         }
-        let pipeline = Arc::new(create(gpu, &kernel).await?);
+        let pipeline = Arc::new(create(gpu, &kernel, self.unroll).await?);
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(pipelines.entry(kernel).or_insert(pipeline)))
     }
 }
 
-async fn create(gpu: &Gpu, kernel: &KernelConfig) -> Result<Pipeline> {
+async fn create(gpu: &Gpu, kernel: &KernelConfig, unroll: Unroll) -> Result<Pipeline> {
     let name = kernel.skeleton().name();
-    let text = source::compose(kernel, Unroll::Expanded).map_err(|message| Error::Validation {
+    let text = source::compose(kernel, unroll).map_err(|message| Error::Validation {
         operation: "compose a shader",
         message,
     })?;

@@ -4,6 +4,7 @@
 mod support;
 
 use support::{OwnedInputs, Tolerance, compare, engines, inputs::for_each_element};
+use wgpu_attention::kernel::source::Unroll;
 use wgpu_attention::reference::{self, Precision};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, BufferAt, CausalAlignment, DeviceCaps, Engine, Inputs,
@@ -560,5 +561,26 @@ fn operands_lie_at_offsets_in_the_callers_buffers() {
                 assert!(all[..first].iter().all(|value| value.to_bits() == 0));
             }
         }
+    }
+}
+
+/// Marked loops compute the same whether the composer expands them or the driver runs them as they stand.
+#[test]
+fn rolled_and_unrolled_texts_compute_the_same() {
+    let engine = support::engine();
+    let rolled = engine.with_unroll(Unroll::Rolled);
+    let descriptor = AttentionDescriptor {
+        shape: AttentionShape {
+            kv_heads: 1,
+            ..AttentionShape::new(1, 2, 7, 41, 20)
+        },
+        causal: Some(CausalAlignment::LowerRight),
+        key_padding: Some(KeyPadding::Boolean),
+        ..Default::default()
+    };
+    for descriptor in both(descriptor) {
+        let inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 3);
+        check_inputs("rolled", &rolled, &descriptor, &inputs);
+        assert_eq!(run(&engine, &descriptor, &inputs), run(&rolled, &descriptor, &inputs));
     }
 }

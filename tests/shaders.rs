@@ -45,6 +45,8 @@ fn attention_kernels() -> Vec<KernelConfig> {
                         Skeleton::Scores,
                         Skeleton::Softmax,
                         Skeleton::WeightedValues,
+                        Skeleton::Linear,
+                        Skeleton::AverageHeads,
                     ] {
                         let kernel = KernelConfig::attention(skeleton, &problem, tile, variant);
                         if kernels.insert(format!("{kernel:?}")) {
@@ -76,10 +78,17 @@ fn validate(text: &str, module: &naga::Module, kernel: &KernelConfig) {
 fn every_composition_is_valid() {
     let kernels = attention_kernels();
     assert!(kernels.len() > 500, "only {} compositions", kernels.len());
+    let used: BTreeSet<_> = kernels
+        .iter()
+        .flat_map(KernelConfig::parts)
+        .map(|part| part.name)
+        .collect();
+    let unused: Vec<_> = source::PARTS.iter().filter(|part| !used.contains(part.name)).collect();
+    assert!(unused.is_empty(), "in no composition: {unused:?}");
     for (index, kernel) in kernels.iter().enumerate() {
         let (text, module) = parse(kernel, Unroll::Expanded);
         validate(&text, &module, kernel);
-        if index % 50 == 0 {
+        if index % 53 == 0 {
             let (text, module) = parse(kernel, Unroll::Rolled);
             validate(&text, &module, kernel);
         }

@@ -1,0 +1,175 @@
+//! The program as people run it: what it prints, writes and refuses.
+
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn attn(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_attn"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = attn(arguments);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Fails, and says these words on stderr, without a panic.
+fn refuses(arguments: &[&str], words: &[&str]) {
+    let output = attn(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    for word in words {
+        assert!(message.contains(word), "{arguments:?}: no {word:?} in {message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
+    fs::create_dir_all(&folder).unwrap();
+    folder.join(name)
+}
+
+#[test]
+fn the_demo_shows_words_and_is_right() {
+    let output = attn(&["demo"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success());
+    for word in ["[CLS]", "cat", "mat", "ms a call", ": ok"] {
+        assert!(text.contains(word), "no {word:?} in {text}");
+    }
+    // Not a terminal: no colours.
+    assert!(!text.contains('\u{1b}'));
+
+    // Head 3 of the first layer looks at the word before.
+    let summary = json(&["demo", "--head", "3", "--json"]);
+    let tokens: Vec<_> = summary["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| token.as_str().unwrap())
+        .collect();
+    assert_eq!(tokens, ["[CLS]", "the", "cat", "sat", "on", "the", "mat", "[SEP]"]);
+    for row in 1..tokens.len() {
+        assert_eq!(summary["top"][row][0][0], tokens[row - 1], "row {row}");
+    }
+    let weights = summary["weights"].as_array().unwrap();
+    assert_eq!(weights.len(), 12 * 8 * 8);
+    for row in weights.chunks(8) {
+        let sum: f64 = row.iter().map(|weight| weight.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn the_demo_writes_pictures() {
+    for (head, name) in [("average", "average.png"), ("all", "all.png")] {
+        let path = scratch(name);
+        let output = attn(&["demo", "--layer", "2", "--head", head, "--png", path.to_str().unwrap()]);
+        assert!(output.status.success());
+        let picture = image::open(&path).unwrap();
+        assert!(picture.width() > 300 && picture.height() > 300);
+    }
+}
+
+#[test]
+fn adapters_are_listed() {
+    let list = json(&["adapters", "--json"]);
+    let names: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|adapter| adapter["name"].as_str().unwrap().to_owned())
+        .collect();
+    let found: Vec<_> = wgpu_attention::adapters(None)
+        .iter()
+        .map(|adapter| adapter.get_info().name)
+        .collect();
+    assert_eq!(names, found);
+    assert!(
+        list[0]["properties"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|property| property["why"].is_string())
+    );
+}
+
+#[test]
+fn the_bench_checks_and_measures() {
+    let path = scratch("lesson.csv");
+    let report = json(&[
+        "bench",
+        "--case",
+        "lesson-6",
+        "--seconds",
+        "0.01",
+        "--json",
+        "--csv",
+        path.to_str().unwrap(),
+    ]);
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        assert_eq!(row["right"], true);
+        assert!(row["median_ms"].as_f64().unwrap() > 0.0);
+    }
+    assert!(report["floors"]["gflops"].as_f64().unwrap() > 0.0);
+    assert!(report["floors"]["gb_per_s"].as_f64().unwrap() > 0.0);
+    // The fused kernel needs nothing besides its operands and a few parameters.
+    assert_eq!(rows[0]["kernel"], "fused");
+    assert!(rows[0]["extra_bytes"].as_u64().unwrap() < 1 << 20);
+    assert_eq!(fs::read_to_string(path).unwrap().lines().count(), 4);
+}
+
+#[test]
+fn mistakes_are_explained() {
+    refuses(&["demo", "--layer", "1"], &["[0, 2, 4]"]);
+    refuses(&["demo", "--head", "13"], &["13", "1 to 12"]);
+    refuses(&["demo", "--head", "zero"], &["`all` or `average`"]);
+    refuses(
+        &["demo", "--adapter", "no such adapter"],
+        &["no such adapter", "attn adapters"],
+    );
+    refuses(&["demo", "--png", "no/such/folder/x.png"], &["no/such/folder"]);
+    refuses(&["bench", "--case", "nothing"], &["nothing", "lesson-512"]);
+    refuses(&["bench", "--set", "nothing"], &["nothing", "lesson"]);
+    refuses(&["bench", "--seconds", "0"], &["expected seconds"]);
+    refuses(&["bench", "--cases", "no/such.csv"], &["no/such.csv"]);
+    refuses(&["verify"], &["--cases"]);
+}
+
+/// A file of cases that is none, or that asks for the impossible, is an error and not a panic.
+#[test]
+fn cases_of_ones_own_are_checked() {
+    let header = "name,set,batch,heads,kv_heads,seqlen_q,seqlen_k,head_dim,head_dim_v,causal\n";
+    for (name, line, word) in [
+        ("heads.csv", "x,y,1,3,2,4,4,8,8,false", "kv_heads"),
+        ("zero.csv", "x,y,1,2,2,0,4,8,8,false", "seqlen_q"),
+        ("words.csv", "x,y,1,2,2,many,4,8,8,false", "columns"),
+    ] {
+        let path = scratch(name);
+        fs::write(&path, format!("{header}{line}\n")).unwrap();
+        refuses(&["bench", "--cases", path.to_str().unwrap()], &[word]);
+    }
+}
+
+#[test]
+fn a_file_is_left_alone_when_the_command_fails() {
+    let path = scratch("kept.png");
+    fs::write(&path, "mine").unwrap();
+    refuses(&["demo", "--layer", "3", "--png", path.to_str().unwrap()], &["layer"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+}
