@@ -1,26 +1,151 @@
-//! `softmax(scale * query keyᵀ + bias) value` on any GPU that wgpu reaches.
+//! `softmax(scale * query keyᵀ + bias) value` for every batch and head, on any GPU that wgpu reaches: Vulkan, Metal, DX12, and
+//! WebGPU in browsers.
+//!
+//! One fused kernel with online softmax, which never stores a `seqlen_q x seqlen_k` matrix; three kernels (scores, softmax,
+//! weights x value) where the weights are wanted; multi-head blocks with their projections; and a CPU reference in `f64` that
+//! defines each of them. Everything is `f32`.
+//!
+//! # One call
+//!
+//! ```
+//! use wgpu_attention::{AttentionDescriptor, AttentionShape, Engine, HostInputs, Outputs};
+//!
+//! let engine = Engine::new()?; // the best adapter there is
+//! let descriptor = AttentionDescriptor {
+//!     shape: AttentionShape::new(1, 8, 6, 6, 64), // batch, heads, seqlen_q, seqlen_k, head_dim
+//!     outputs: Outputs { weights: true, ..Default::default() },
+//!     ..Default::default()
+//! };
+//! let x: Vec<f32> = (0..8 * 6 * 64).map(|i| (i as f32 * 0.37).sin()).collect();
+//! let output = engine.attention(&descriptor, &HostInputs { query: &x, key: &x, value: &x, ..Default::default() })?;
+//! let first_row = &output.weights.unwrap()[..6]; // what the first word of the first head looks at
+//! assert!((first_row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+//!
+//! # Many calls
+//!
+//! [`Engine::prepare`] plans and compiles once; [`Attention::run`] then takes data that is on the GPU already. Here 8 query
+//! heads share 2 key/value heads, and the last rows of a sequence of 128 attend to its past:
+//!
+//! ```
+//! use wgpu_attention::{AttentionDescriptor, AttentionShape, CausalAlignment, Engine, Inputs};
+//!
+//! let engine = Engine::new()?;
+//! let attention = engine.prepare(&AttentionDescriptor {
+//!     shape: AttentionShape { kv_heads: 2, ..AttentionShape::new(1, 8, 5, 128, 64) },
+//!     causal: Some(CausalAlignment::LowerRight),
+//!     ..Default::default()
+//! })?;
+//! println!("{}", attention.plan()); // what was decided, and why
+//! let query = engine.upload(&vec![0.1; 8 * 5 * 64])?;
+//! let key = engine.upload(&vec![0.2; 2 * 128 * 64])?;
+//! let value = engine.upload(&vec![0.3; 2 * 128 * 64])?;
+//! for _ in 0..3 {
+//!     let outputs = attention.run(&Inputs::new(&query, &key, &value))?;
+//!     assert!((engine.read(&outputs.out)?[0] - 0.3).abs() < 1e-6);
+//! }
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+//!
+//! # Beside your own wgpu code
+//!
+//! [`Engine::from_wgpu`] shares your device. [`Attention::bind`] takes your buffers, at offsets, and
+//! [`BoundAttention::encode`] records into your encoder: it never submits, never waits and allocates nothing.
+//!
+//! ```
+//! use wgpu_attention::{AttentionDescriptor, AttentionShape, BufferAt, Engine, Inputs, OutputBuffers};
+//!
+//! # let theirs = Engine::new()?;
+//! # let adapter = wgpu_attention::adapters(None).remove(0);
+//! # let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).unwrap();
+//! # let device_of_yours = device.clone();
+//! # let storage = |label, size| device_of_yours.create_buffer(&wgpu::BufferDescriptor {
+//! #     label: Some(label), size, usage: wgpu::BufferUsages::STORAGE, mapped_at_creation: false });
+//! # let bytes = 4 * 8 * 6 * 64;
+//! # let (qkv, out) = (storage("qkv", 3 * bytes), storage("out", bytes));
+//! let engine = Engine::from_wgpu(&adapter, device.clone(), queue.clone());
+//! let shape = AttentionShape::new(1, 8, 6, 6, 64);
+//! let attention = engine.prepare(&AttentionDescriptor { shape, ..Default::default() })?;
+//! let at = |index| BufferAt { buffer: &qkv, offset_bytes: index * bytes };
+//! let bound = attention.bind(&Inputs::new(at(0), at(1), at(2)), &OutputBuffers::new(&out))?;
+//!
+//! // Each frame:
+//! let mut encoder = device.create_command_encoder(&Default::default());
+//! bound.encode(&mut encoder);
+//! queue.submit([encoder.finish()]);
+//! # engine.wait()?;
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+//!
+//! # A multi-head block
+//!
+//! [`MultiHeadAttention`] is PyTorch's `nn.MultiheadAttention`, forward: it loads the module's state dict from a safetensors
+//! file, and its projections run on the GPU as well.
+//!
+//! # Without a GPU
+//!
+//! [`reference`](mod@reference) computes all of it in `f64`; [`Problem`] and [`Plan`] are pure, so that a descriptor can be
+//! checked, and a plan looked at, on any machine.
+//!
+//! # What holds everywhere
+//!
+//! - Strides and offsets are in elements, sizes in bytes end in `_bytes`, times in `_ns`. The last axis is contiguous.
+//! - A row with no open key gives zeros, and an `lse` of negative infinity. NaN in an open position spreads as IEEE 754 says;
+//!   whatever lies behind a mask, NaN included, never reaches a result.
+//! - The same call on the same adapter gives the same bits.
+//! - Wrong input is an [`Error`] that names the operand, what came and what was expected. So are wgpu's validation errors, a
+//!   GPU out of memory and a lost device.
+//!
+//! # How it works
+//!
+//! [`AttentionDescriptor`] → [`Problem`] (validated) → [`Plan`] (which kernels, over which regions, for these
+//! [`DeviceCaps`]) → kernel text ([`mod@kernel`]: a skeleton, one file a hook, constants) → pipeline → commands → readback. The
+//! modules stand in this order, and each calls only downwards.
+//!
+//! # Features
+//!
+//! - `cli` (default): the program `attn`. Libraries want `default-features = false`.
+//!
+//! On wasm32 only the `_async` form of each call exists, since nothing may block there.
+
+// In the order of the flow; rustfmt would sort a block without these lines between.
+pub mod problem;
 
 pub mod caps;
-pub mod kernel;
+
 pub mod plan;
-pub mod problem;
-pub mod reference;
+
+pub mod kernel;
+
+mod pipeline;
+
+mod encode;
 
 mod attention;
-mod encode;
-mod engine;
-mod error;
-mod gpu;
-mod multi_head;
-mod pipeline;
-mod readback;
+
 mod tensor;
+
+mod readback;
+
 mod timing;
+
+mod gpu;
+
+mod engine;
+
+mod multi_head;
+
+mod error;
+
+pub mod reference;
 
 pub use attention::Attention;
 pub use caps::{DeviceCaps, DeviceClass, Tier};
 pub use encode::BoundAttention;
-pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters, adapters_async};
+#[cfg(not(target_arch = "wasm32"))]
+pub use engine::adapters;
+pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
 pub use multi_head::{
@@ -34,3 +159,8 @@ pub use problem::{
 };
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

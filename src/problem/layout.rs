@@ -3,6 +3,15 @@
 use crate::error::{Error, Operand, Result};
 
 /// How a `[batch, heads, seqlen, head_dim]` operand lies in memory.
+///
+/// ```
+/// use wgpu_attention::{Layout, Layouts, Strides};
+///
+/// // Query, key and value packed in one `[batch, seqlen, 3, heads, head_dim]` buffer: 8 heads of 64, 128 rows.
+/// let packed = Layout::Strided(Strides { batch: 128 * 3 * 512, head: 64, row: 3 * 512 });
+/// let layouts = Layouts { out: Layout::Bshd, ..Layouts::all(packed) };
+/// assert_eq!(layouts.query, layouts.key);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Layout {
     /// `[batch, heads, seqlen, head_dim]`, contiguous.
@@ -77,7 +86,7 @@ impl Extent {
     /// Elements from the first to the last, both counted.
     pub fn span(&self) -> u64 {
         1 + (0..4)
-            .map(|axis| u64::from(self.sizes[axis] - 1) * u64::from(self.strides[axis]))
+            .map(|axis| u64::from(self.sizes[axis].saturating_sub(1)) * u64::from(self.strides[axis]))
             .sum::<u64>()
     }
 
