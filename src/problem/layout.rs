@@ -47,9 +47,10 @@ impl Extent {
     /// Resolves `layout` for an operand of these sizes. Fails when 32-bit indexes do not reach its end.
     pub(crate) fn new(operand: Operand, layout: Layout, sizes: [u32; 4]) -> Result<Self> {
         let [_, heads, rows, dim] = sizes.map(u64::from);
+        // Three sizes may multiply to more than 64 bits hold; what saturates is far beyond 32-bit indexes either way.
         let [batch, head, row] = match layout {
-            Layout::Bhsd => [heads * rows * dim, rows * dim, dim],
-            Layout::Bshd => [rows * heads * dim, dim, heads * dim],
+            Layout::Bhsd => [(heads * rows).saturating_mul(dim), rows * dim, dim],
+            Layout::Bshd => [(heads * rows).saturating_mul(dim), dim, heads * dim],
             Layout::Strided(s) => [s.batch.into(), s.head.into(), s.row.into()],
         };
         Self::strided(operand, sizes, [batch, head, row, 1])
