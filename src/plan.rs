@@ -324,7 +324,7 @@ impl Planner<'_> {
             Operand::KeyPadding,
         ]);
         bounds.operands.push((Operand::Lse, lse));
-        bounds.flops = 2.0 * f64::from(shape.head_dim + shape.head_dim_v);
+        bounds.flops = 2.0 * (f64::from(shape.head_dim) + f64::from(shape.head_dim_v));
         bounds.max_kv = self.max_kv();
         let whole = Region::whole(self.problem, self.tile);
         let mut regions = bounds.split(&whole)?;
@@ -501,7 +501,7 @@ impl Planner<'_> {
     fn max_kv(&self) -> u32 {
         let shape = self.problem.shape();
         // Before and after the loop over tiles: staging the query tile and the odds and ends.
-        let outside = 64 + shape.head_dim;
+        let outside = shape.head_dim.saturating_add(64);
         self.caps.max_loop_trips.map_or(u32::MAX, |most| {
             let tiles = most.saturating_sub(outside) / self.tile.trips_per_tile(&shape);
             tiles.max(1).saturating_mul(self.tile.tile_kv())

@@ -175,10 +175,11 @@ impl Tile {
 
     /// Workgroup memory of the fused kernel, the largest of them all.
     pub fn workgroup_bytes(&self, shape: &AttentionShape) -> u32 {
-        let query = self.tile_q * self.q_stride(shape.head_dim);
+        let query = self.tile_q.saturating_mul(self.q_stride(shape.head_dim));
         let keys = self.tile_kv() * self.kv_stride();
         let weights = self.tile_q * self.p_stride();
-        16 * (query + keys + weights) + 4 * self.tile_q * self.tx + 16
+        let vec4s = query.saturating_add(keys + weights);
+        vec4s.saturating_mul(16).saturating_add(4 * self.tile_q * self.tx + 16)
     }
 
     /// Loop trips of one invocation for one tile of keys, at most, all its loops counted together.
@@ -188,6 +189,7 @@ impl Tile {
         // The guarded products take five trips (four and the loop's own) where the plain ones take one.
         let group = stage(self.tile_kv() * self.tx) + 6 * self.tx;
         let weights = stage(self.tile_q * self.tx);
-        2 + self.d_chunks(shape.head_dim) * chunk + self.v_groups(shape.head_dim_v) * group + weights
+        let rest = 2 + self.v_groups(shape.head_dim_v) * group + weights;
+        self.d_chunks(shape.head_dim).saturating_mul(chunk).saturating_add(rest)
     }
 }
