@@ -380,7 +380,16 @@ impl Planner<'_> {
                 .min(limits.max_buffer_bytes)
                 .min(MAX_SCORES_BYTES);
             bounds.max_scores_bytes = Some(most);
-            bounds.split(&whole)?
+            // Scores and softmax are the same for all chunks of a row.
+            let one_chunk = Region {
+                chunk: 0..1,
+                ..whole.clone()
+            };
+            let blocks = bounds.split(&one_chunk)?.into_iter().map(|block| Region {
+                chunk: whole.chunk.clone(),
+                ..block
+            });
+            blocks.collect()
         };
         let mut passes = Vec::new();
         let mut scores_bytes = 0;
