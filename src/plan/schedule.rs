@@ -145,20 +145,18 @@ impl Bounds<'_> {
     /// Cuts `region` until every piece keeps to the bounds. Pieces of the same rows come in ascending order of keys.
     pub(crate) fn split(&self, region: &Region) -> Result<Vec<Region>> {
         let mut pieces = Vec::new();
-        self.split_into(region, &mut pieces)?;
-        Ok(pieces)
-    }
-
-    fn split_into(&self, region: &Region, pieces: &mut Vec<Region>) -> Result<()> {
-        match self.next_cut(region)? {
-            None => pieces.push(region.clone()),
-            Some((axis, at)) => {
-                for side in region.cut(axis, at) {
-                    self.split_into(&side, pieces)?;
+        // The regions still to look at, the next one last: a long run of cuts must not become a deep recursion.
+        let mut rest = vec![region.clone()];
+        while let Some(region) = rest.pop() {
+            match self.next_cut(&region)? {
+                None => pieces.push(region),
+                Some((axis, at)) => {
+                    let [first, second] = region.cut(axis, at);
+                    rest.extend([second, first]);
                 }
             }
         }
-        Ok(())
+        Ok(pieces)
     }
 
     /// The dispatch of a region.
