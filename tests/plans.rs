@@ -16,7 +16,7 @@ use wgpu_attention::kernel::Skeleton;
 use wgpu_attention::plan::{Lse, Pass, schedule::Region};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DeviceCaps, DeviceClass, Error, Layout,
-    Layouts, Outputs, Plan, Problem, Tier,
+    Layouts, Operand, Outputs, Plan, Problem, Tier,
 };
 
 const WEIGHTS: Outputs = Outputs {
@@ -368,14 +368,33 @@ proptest! {
         }
     }
 
+    /// An operand that only just fits, or only just does not once its binding begins at an aligned place.
+    #[test]
+    fn bindings_fit_at_the_very_limit(problem in problems(), spare in 0u64..280, caps in devices()) {
+        let operands = [Operand::Query, Operand::Key, Operand::Value, Operand::Out, Operand::Mask, Operand::Bias];
+        let largest = operands.into_iter().filter_map(|operand| problem.span_bytes(operand)).max().unwrap_or(0);
+        let mut caps = DeviceCaps { max_dispatch_flops: f64::INFINITY, max_loop_trips: None, ..caps };
+        caps.limits.max_storage_buffer_binding_bytes = (largest + spare) & !3;
+        if let Ok(plan) = Plan::new(&problem, &caps) {
+            for pass in plan.passes() {
+                bounds::assert_bindings_fit(&plan, pass, &caps)?;
+            }
+        }
+    }
+
     /// Sizes up to the edge of 32-bit indexes: a plan or a limit, never a panic. The work of a dispatch is left unbounded,
     /// since so large a problem would have too many of them.
     #[test]
-    fn huge_problems_never_panic(powers in proptest::array::uniform5(0f64..30.0), caps in devices()) {
-        let [heads, seqlen_q, seqlen_k, head_dim, head_dim_v] = powers.map(|power| power.exp2() as u32);
+    fn huge_problems_never_panic(
+        powers in proptest::array::uniform5(-8f64..32.0), faulty in any::<bool>(), way in 0usize..3, caps in devices(),
+    ) {
+        let [heads, seqlen_q, seqlen_k, head_dim, head_dim_v] = powers.map(|power| power.max(0.0).exp2() as u32);
         let shape = AttentionShape { head_dim_v, ..AttentionShape::new(1, heads, seqlen_q, seqlen_k, head_dim) };
-        let Ok(problem) = Problem::new(&AttentionDescriptor { shape, ..Default::default() }) else { return Ok(()) };
-        let mut caps = DeviceCaps { max_dispatch_flops: f64::INFINITY, max_loop_trips: None, ..caps };
+        let algorithm = [Algorithm::Auto, Algorithm::Fused, Algorithm::ThreeKernels][way];
+        let descriptor = AttentionDescriptor { shape, algorithm, ..Default::default() };
+        let Ok(problem) = Problem::new(&descriptor) else { return Ok(()) };
+        let max_loop_trips = faulty.then_some(65_535);
+        let mut caps = DeviceCaps { max_dispatch_flops: f64::INFINITY, max_loop_trips, ..caps };
         caps.limits.max_storage_buffer_binding_bytes = 1 << 31;
         caps.limits.max_workgroups_per_dimension = 65_535;
         let plan = Plan::new(&problem, &caps);

@@ -10,7 +10,7 @@ use super::extended;
 
 fn shapes() -> impl Strategy<Value = AttentionShape> {
     let lengths = (1u32..200, 1u32..400);
-    (1u32..3, 1u32..3, 1u32..4, lengths, 1u32..200, 1u32..300).prop_map(
+    (1u32..3, 1u32..5, 1u32..4, lengths, 1u32..200, 1u32..300).prop_map(
         |(batch, kv_heads, group, (seqlen_q, seqlen_k), head_dim, head_dim_v)| AttentionShape {
             kv_heads,
             head_dim_v,
@@ -29,7 +29,7 @@ fn layouts() -> impl Strategy<Value = Layout> {
             Layout::Strided(Strides {
                 row: 300 + row,
                 head: 400 * 340 + head,
-                batch: 6 * 400 * 341 + batch,
+                batch: 12 * 400 * 341 + batch,
             })
         }),
     ]
