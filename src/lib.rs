@@ -154,8 +154,8 @@ pub use multi_head::{
 };
 pub use plan::Plan;
 pub use problem::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, HostInputs, HostKeyPadding, KeyPadding,
-    Layout, Layouts, Outputs, Problem, Strides,
+    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, HostInputs, HostKeyPadding,
+    KeyPadding, Layout, Layouts, Outputs, Problem, Strides,
 };
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;

@@ -2,11 +2,13 @@
 //!
 //! Nothing here knows of a GPU.
 
+pub(crate) mod dtype;
 pub(crate) mod inputs;
 pub(crate) mod layout;
 pub(crate) mod mask;
 pub(crate) mod shape;
 
+pub use dtype::DType;
 pub use inputs::{HostInputs, HostKeyPadding};
 pub use layout::{Extent, Layout, Strides};
 pub use mask::{Broadcast, CausalAlignment, KeyPadding};
