@@ -2,7 +2,8 @@
 // Grid: one workgroup of THREADS = TX * TY invocations owns TILE_Q query rows of one head and one chunk of value channels;
 // an invocation owns ROWS rows, four keys of each tile and V_GROUPS vec4 of the chunk's channels.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
-// Hooks: query, key, value, query_tile, out, lse, causal, mask, padding, bias, guard, state, acc.
+// Hooks: query, key, value, query_tile, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod,
+// alibi, bias, dropout, guard, state, acc.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1, without its split of the row sums: here each lane of a row keeps the
 // sum of its own keys until the end.
 
@@ -18,8 +19,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let position = position_of(number);
     let tx = lane % TX;
     let ty = lane / TX;
-    let q_last = min(position.q_first + TILE_Q, params.q_end) - 1u;
-    let out_head = params.out_offset + position.batch * params.out_batch + position.head * params.out_head;
+    if (is_behind_end(position)) {
+        return;
+    }
+    let q_last = position.q_last;
+    let out_head = params.out_offset + position.batch * params.out_batch + position.head * params.out_head
+        + position.sequence.query_base * params.out_row;
     guard_begin(lane);
     stage_query(position, lane);
 
@@ -28,7 +33,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var values: ValueTile;
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         let i = min(position.q_first + ty + TY * r, q_last);
-        row_max[r] = resume_row_max(position.batch, position.head, i);
+        row_max[r] = resume_row_max(position, i);
         row_sum[r] = select(0.0, resume_row_sum(row_max[r]), tx == 0u);
         /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
@@ -39,10 +44,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
 
-    let kv_end = causal_kv_end(q_last);
-    for (var kv_first = params.kv_begin; kv_first < kv_end; kv_first += TILE_KV) {
-        let products = score_tile(position, kv_first, lane);
-        let scores = finish_tile(products, position, kv_first, lane);
+    let visit = visit_of(position);
+    for (var n = 0u; n < visit.tiles; n++) {
+        let visited = visited_tile(visit, n);
+        if (is_skipped(visited)) {
+            continue;
+        }
+        let products = score_tile(position, visited.kv_first, lane);
+        let scores = finish_tile(products, position, visited, lane);
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
             let s = scores.rows[r];
             wg_part[(ty + TY * r) * TX + tx] = max(max(s.x, s.y), max(s.z, s.w));
@@ -60,12 +69,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
                 weight_of(s.w, highest));
             row_sum[r] = fma(row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
-            wg_weights[(ty + TY * r) * P_STRIDE + tx] = p;
+            wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
+                visited.kv_first + tx);
             /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {
                 values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
             }
         }
-        values = add_values(values, position, kv_first, lane);
+        values = add_values(values, position, visited.kv_first, lane);
     }
 
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
@@ -91,7 +101,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
             if (tx == 0u && position.chunk == params.chunk_begin) {
                 let value = select(row_max[r] + log(sum), params.negative_infinity, empty);
-                store_lse(position.batch, position.head, i, value);
+                store_lse(position, i, value);
             }
         }
     }

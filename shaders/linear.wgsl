@@ -2,7 +2,7 @@
 // Grid: one workgroup of THREADS = TX * TY invocations owns TILE_Q rows of x and TILE_KV output features; what position.wgsl
 // calls a chunk is a tile of features here. An invocation owns ROWS rows and four features.
 // Bindings: 0 params, 1 query (x, [batch, rows, in_features]), 2 key (W, [out_features, in_features]),
-// 6 y; 8 bias (b, [out_features]) where a hook declares it. Hooks: query, key, query_tile, bias.
+// 6 y; 8 bias (b, [out_features]) where a hook declares it. Hooks: query, key, query_tile, sequence, bias.
 
 // [batch, rows, out_features], f32.
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;

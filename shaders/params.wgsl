@@ -23,13 +23,38 @@ struct Params {
     group_size: u32,
     // Keys from here on are open to every query, whatever the masks say.
     masked_keys: u32,
+    heads: u32,
+    seqlen_q: u32,
     seqlen_k: u32,
+    // Rows of all packed sequences.
+    tokens_q: u32,
+    tokens_k: u32,
+    cu_q_offset: u32,
+    cu_k_offset: u32,
     // Key j passes the causal rule for query i when j <= i + causal_offset.
     causal_offset: i32,
+    // Key j lies in the window of query i when -window_left <= j - i - window_offset <= window_right.
+    window_offset: i32,
+    window_left: i32,
+    window_right: i32,
+    // Key j is |i + alibi_offset - j| away from query i.
+    alibi_offset: i32,
+    alibi_slopes_offset: u32,
+    sinks_offset: u32,
     scale: f32,
+    softcap: f32,
     // -inf, which WGSL cannot spell: the lse of a row with no open key.
     negative_infinity: f32,
-    // Added to padding, byte strides 1.
+    // Dropout: a word of the generator below the threshold drops; what is kept is scaled.
+    dropout_threshold: u32,
+    dropout_scale: f32,
+    dropout_key_low: u32,
+    dropout_key_high: u32,
+    dropout_call: u32,
+    dropout_offset: u32,
+    dropout_batch: u32,
+    dropout_head: u32,
+    dropout_row: u32,
     padding_offset: u32,
     padding_batch: u32,
     lse_offset: u32,

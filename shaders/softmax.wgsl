@@ -1,6 +1,6 @@
 // Purpose: second of three kernels: each row of scores becomes its weights, in place, and its log-sum-exp is handed out.
 // Grid: one workgroup of THREADS invocations owns one row; an invocation owns every THREADS-th key of it.
-// Bindings: 0 params, 6 scores; 5 lse where a hook declares it. Hooks: lse.
+// Bindings: 0 params, 6 scores; 5 lse where a hook declares it. Hooks: sequence, lse, state, prob_mod.
 // Three sweeps (largest score; weights and their sum; division), each lane over its own keys, so one exponential a key.
 
 // [batch, heads, seqlen_q, seqlen_k], f32: scores, then weights.
@@ -19,7 +19,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let row = params.scores_offset + position.batch * params.scores_batch + position.head * params.scores_head
         + position.q_first * params.scores_row;
 
-    var row_max = CLOSED;
+    let first_max = resume_row_max(position, position.q_first);
+    var row_max = first_max;
     for (var j = lane; j < params.seqlen_k; j += THREADS) {
         row_max = max(row_max, scores[row + j]);
     }
@@ -36,7 +37,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     // All have read the maximum before the sums are written over it.
     workgroupBarrier();
 
-    var row_sum = 0.0;
+    var row_sum = select(0.0, resume_row_sum(first_max) * exp_below(first_max - row_max), lane == 0u);
     for (var j = lane; j < params.seqlen_k; j += THREADS) {
         let weight = weight_of(scores[row + j], row_max);
         scores[row + j] = weight;
@@ -59,10 +60,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var j = lane; j < params.seqlen_k; j += THREADS) {
         // A closed weight is minus zero up to here; what is handed out is plain zero.
         let weight = scores[row + j];
-        scores[row + j] = select(weight * factor, 0.0, bitcast<u32>(weight) == CLOSED_WEIGHT_BITS);
+        let prob = select(weight * factor, 0.0, bitcast<u32>(weight) == CLOSED_WEIGHT_BITS);
+        scores[row + j] = modify_prob(prob, position, position.q_first, j);
     }
-    if (lane == 0u) {
+    if (lane == 0u && !is_behind_end(position)) {
         let value = select(row_max + log(row_sum), params.negative_infinity, empty);
-        store_lse(position.batch, position.head, position.q_first, value);
+        store_lse(position, position.q_first, value);
     }
 }

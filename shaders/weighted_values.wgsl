@@ -1,15 +1,16 @@
 // Purpose: third of three kernels: out = weights · value.
 // Grid: one workgroup of THREADS = TX * TY invocations owns TILE_Q rows of one head and one chunk of value channels; an
 // invocation owns ROWS rows and V_GROUPS vec4 of the chunk's channels.
-// Bindings: 0 params, 3 value, 4 out, 6 weights. Hooks: value, out, causal, guard, acc.
+// Bindings: 0 params, 3 value, 4 out, 6 weights; others where a hook declares them.
+// Hooks: value, out, sequence, visit, causal, window, dropout, guard, acc.
 
 // [batch, heads, seqlen_q, seqlen_k], f32, rows that sum to 1.
 @group(0) @binding(6) var<storage, read> weights: array<f32>;
 
 // A weight of exactly 0 counts as closed here: the masks are not looked at again.
-fn load_weight(at: u32, key: u32) -> f32 {
+fn load_weight(at: u32, key: u32, kv_end: u32) -> f32 {
     var weight = 0.0;
-    if (key < params.kv_end) {
+    if (key < kv_end) {
         weight = weights[at + key];
     }
     return select(weight, bitcast<f32>(CLOSED_WEIGHT_BITS), weight == 0.0);
@@ -24,8 +25,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let position = position_of(number);
     let tx = lane % TX;
     let ty = lane / TX;
-    let q_last = min(position.q_first + TILE_Q, params.q_end) - 1u;
-    let out_head = params.out_offset + position.batch * params.out_batch + position.head * params.out_head;
+    if (is_behind_end(position)) {
+        return;
+    }
+    let q_last = position.q_last;
+    let out_head = params.out_offset + position.batch * params.out_batch + position.head * params.out_head
+        + position.sequence.query_base * params.out_row;
     let weights_head = params.scores_offset + position.batch * params.scores_batch + position.head * params.scores_head;
     guard_begin(lane);
     // The guard's flag is set before any value is looked at.
@@ -42,14 +47,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
         }
     }
-    // Keys that the causal rule closes for the whole tile have weight 0.
-    let kv_end = causal_kv_end(q_last);
-    for (var kv_first = params.kv_begin; kv_first < kv_end; kv_first += TILE_KV) {
+    // Keys that are closed for the whole tile have weight 0.
+    let visit = visit_of(position);
+    let kv_end = position.sequence.kv_end;
+    for (var n = 0u; n < visit.tiles; n++) {
+        let kv_first = visited_tile(visit, n).kv_first;
         for (var i = lane; i < TILE_Q * TX; i += THREADS) {
             let at = weights_head + min(position.q_first + i / TX, q_last) * params.scores_row;
             let key = kv_first + i % TX;
-            wg_weights[(i / TX) * P_STRIDE + i % TX] = vec4<f32>(load_weight(at, key), load_weight(at, key + TX),
-                load_weight(at, key + 2u * TX), load_weight(at, key + 3u * TX));
+            let weights_of_lane = vec4<f32>(load_weight(at, key, kv_end), load_weight(at, key + TX, kv_end),
+                load_weight(at, key + 2u * TX, kv_end), load_weight(at, key + 3u * TX, kv_end));
+            wg_weights[(i / TX) * P_STRIDE + i % TX] = drop_weights(weights_of_lane, position, position.q_first + i / TX, key);
         }
         values = add_values(values, position, kv_first, lane);
     }

@@ -17,6 +17,7 @@ pub struct Attention {
     plan: Plan,
     scores: Option<CountedBuffer>,
     lse_planes: Option<CountedBuffer>,
+    partial: Option<CountedBuffer>,
 }
 
 impl Attention {
@@ -31,11 +32,13 @@ impl Attention {
         let scores = allocate(engine, "attention scores", workspace.scores_bytes).await?;
         let planes_bytes = u64::from(workspace.lse_planes) * workspace.lse_plane_bytes;
         let lse_planes = allocate(engine, "attention lse", planes_bytes).await?;
+        let partial = allocate(engine, "attention partial out", workspace.partial_bytes).await?;
         Ok(Self {
             engine: engine.clone(),
             plan,
             scores,
             lse_planes,
+            partial,
         })
     }
 
@@ -66,6 +69,7 @@ impl Attention {
             plan: &self.plan,
             scores: self.scores.as_ref(),
             lse_planes: self.lse_planes.as_ref(),
+            partial: self.partial.as_ref(),
         }
     }
 
@@ -88,11 +92,13 @@ impl Attention {
                 .ok_or(crate::Error::MissingOperand { operand: Operand::Out })?,
             lse: self.output(Operand::Lse).await?,
             weights: self.output(Operand::Weights).await?,
+            scores: self.output(Operand::Scores).await?,
         };
         let outputs = OutputBuffers {
             out: (&tensors.out).into(),
             lse: tensors.lse.as_ref().map(Into::into),
             weights: tensors.weights.as_ref().map(Into::into),
+            scores: tensors.scores.as_ref().map(Into::into),
         };
         let bound = self.bind_async(inputs, &outputs).await?;
         self.engine.run_bound(&bound, wait).await?;

@@ -7,11 +7,11 @@ use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{CountedBuffer, Gpu};
 use crate::kernel::params::Params;
-use crate::kernel::{KernelConfig, Skeleton, Variant, binding_of};
+use crate::kernel::{Emit, FIRST_CAPTURE, KernelConfig, PARTIAL, Skeleton};
 use crate::pipeline::{Pipeline, PipelineCache};
 use crate::plan::schedule::{Region, window};
 use crate::plan::{Lse, Pass, Plan};
-use crate::problem::{Extent, Problem};
+use crate::problem::{CausalAlignment, Dropout, DropoutKeep, Extent, Problem, dropout_threshold};
 use crate::tensor::{BufferAt, Inputs, OutputBuffers};
 
 /// A prepared call on certain buffers: attention, or a whole multi-head block. [`encode`](Self::encode) it as often as you
@@ -102,6 +102,7 @@ pub(crate) struct Binder<'a> {
     /// The workspace's scores and lse planes, as far as the plan needs them.
     pub(crate) scores: Option<&'a CountedBuffer>,
     pub(crate) lse_planes: Option<&'a CountedBuffer>,
+    pub(crate) partial: Option<&'a CountedBuffer>,
 }
 
 /// An operand's piece of a buffer.
@@ -114,7 +115,7 @@ struct Place<'a> {
 impl Binder<'_> {
     pub(crate) async fn bind(&self, operands: &Operands<'_>) -> Result<BoundAttention> {
         let problem = self.plan.problem();
-        operands.validate(self.plan)?;
+        operands.validate(self.plan, self.caps)?;
 
         let stride = std::mem::size_of::<Params>().next_multiple_of(
             usize::try_from(self.caps.limits.uniform_offset_alignment_bytes)
@@ -180,7 +181,12 @@ impl Binder<'_> {
             })
             .await?;
         let mut buffers = vec![params];
-        buffers.extend([self.scores, self.lse_planes].into_iter().flatten().cloned());
+        buffers.extend(
+            [self.scores, self.lse_planes, self.partial]
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
         Ok(BoundAttention {
             dispatches,
             runs: self.plan.submissions(),
@@ -191,21 +197,12 @@ impl Binder<'_> {
     /// The kernel of a pass for buffers at these offsets: one that begins at an odd place is loaded one by one.
     fn kernel(&self, pass: &Pass, operands: &Operands<'_>) -> KernelConfig {
         let problem = self.plan.problem();
-        let vec4 = |operand| {
-            problem.extent(operand).is_some_and(|extent| extent.is_vec4())
-                && operands
-                    .get(operand)
-                    .is_some_and(|at| at.offset_bytes.is_multiple_of(16))
-        };
-        let variant = Variant {
-            resume: pass.resume,
-            lse: pass.lse != Lse::None,
-            query_vec4: vec4(Operand::Query),
-            key_vec4: vec4(Operand::Key),
-            value_vec4: vec4(Operand::Value),
-            out_vec4: vec4(Operand::Out),
-        };
-        KernelConfig::attention(pass.skeleton, problem, self.plan.tile(), variant)
+        self.plan.kernel_at(pass, |operand| {
+            let vec4_bytes = 4 * problem.element_bytes(operand);
+            operands
+                .get(operand)
+                .is_some_and(|at| at.offset_bytes.is_multiple_of(vec4_bytes))
+        })
     }
 
     /// Parameters, bindings and grid of a pass.
@@ -223,19 +220,22 @@ impl Binder<'_> {
         let grid = fold(pass.workgroups, self.caps);
         let mut params = region_params(problem, pass, self.plan, grid);
         let mut places = Vec::new();
-        for &operand in self.plan.operands() {
-            let binding = binding_of(operand);
-            if !pipeline.bindings.iter().any(|&(used, _)| used == binding) {
-                continue;
-            }
+        for &(binding, _) in pipeline.bindings.iter().filter(|&&(binding, _)| binding != 0) {
+            let operand = operand_at(binding, pass.emit);
             let (place, offset, extent) = match (operand, &pass.block, pass.lse) {
                 (Operand::Weights, Some(block), _) => self.place_block(block)?,
+                (Operand::Weights, ..) if binding == PARTIAL => self.place_partial(&pass.region)?,
+                (Operand::Out, ..) if pass.partial => self.place_partial(&pass.region)?,
                 (Operand::Lse, _, Lse::Workspace(plane)) => self.place_lse_plane(plane, &pass.region)?,
                 _ => {
                     let extent = problem.extent(operand).ok_or(Error::MissingOperand { operand })?;
                     let at = operands.get(operand).ok_or(Error::MissingOperand { operand })?;
                     let (place, offset) = self.place_window(operand, &extent, at, &pass.region);
-                    (place, offset, extent)
+                    let first_row = match operand {
+                        Operand::Scores | Operand::Weights => problem.rows().start.wrapping_mul(extent.strides[2]),
+                        _ => 0,
+                    };
+                    (place, offset.wrapping_sub(first_row), extent)
                 }
             };
             set_operand(&mut params, operand, offset, &extent);
@@ -252,9 +252,18 @@ impl Binder<'_> {
         at: BufferAt<'b>,
         region: &Region,
     ) -> (Place<'b>, u32) {
-        let problem = self.plan.problem();
-        let element_bytes = problem.element_bytes(operand);
-        let window = window(problem, operand, extent, region);
+        self.place_elements(operand, extent, at, region, self.plan.problem().element_bytes(operand))
+    }
+
+    fn place_elements<'b>(
+        &self,
+        operand: Operand,
+        extent: &Extent,
+        at: BufferAt<'b>,
+        region: &Region,
+        element_bytes: u64,
+    ) -> (Place<'b>, u32) {
+        let window = window(self.plan.problem(), operand, extent, region);
         let alignment = u64::from(self.caps.limits.storage_offset_alignment_bytes).max(16);
         let start = (at.offset_bytes + window.start * element_bytes) / alignment * alignment;
         let end = (at.offset_bytes + window.end * element_bytes).next_multiple_of(4);
@@ -290,8 +299,7 @@ impl Binder<'_> {
     }
 
     fn place_lse_plane(&self, plane: u32, region: &Region) -> Result<(Place<'_>, u32, Extent)> {
-        let shape = self.plan.problem().shape();
-        let extent = Extent::contiguous(Operand::Lse, [shape.batch, shape.heads, 1, shape.seqlen_q])?;
+        let extent = self.plan.problem().lse_extent()?;
         let buffer = self.lse_planes.ok_or(Error::MissingOperand { operand: Operand::Lse })?;
         let offset_bytes = u64::from(plane) * self.plan.workspace().lse_plane_bytes;
         let at = BufferAt {
@@ -303,9 +311,50 @@ impl Binder<'_> {
     }
 }
 
+impl Binder<'_> {
+    /// `out` in the workspace.
+    fn place_partial(&self, region: &Region) -> Result<(Place<'_>, u32, Extent)> {
+        let extent = self.plan.problem().partial_extent()?;
+        let buffer = self.partial.ok_or(Error::MissingOperand { operand: Operand::Out })?;
+        let at = BufferAt::from(&buffer.buffer);
+        let (place, offset) = self.place_elements(Operand::Out, &extent, at, region, 4);
+        Ok((place, offset, extent))
+    }
+}
+
+/// The operand that a kernel binds at `binding`.
+fn operand_at(binding: u32, emit: Emit) -> Operand {
+    match binding {
+        1 => Operand::Query,
+        2 => Operand::Key,
+        3 => Operand::Value,
+        4 => Operand::Out,
+        5 => Operand::Lse,
+        6 if matches!(emit, Emit::Stage(_)) => Operand::Scores,
+        // The workspace's out goes by the strides of the weights.
+        6 | PARTIAL => Operand::Weights,
+        7 => Operand::Mask,
+        8 => Operand::Bias,
+        9 => Operand::KeyPadding,
+        10 => Operand::Sinks,
+        11 => Operand::AlibiSlopes,
+        12 => Operand::CuSeqlensQ,
+        13 => Operand::CuSeqlensK,
+        14 => Operand::DropoutMask,
+        15 => Operand::BlockMask,
+        _ => Operand::Capture(u8::try_from(binding.saturating_sub(FIRST_CAPTURE)).unwrap_or(u8::MAX)),
+    }
+}
+
 fn region_params(problem: &Problem, pass: &Pass, plan: &Plan, grid: [u32; 2]) -> Params {
     let region = &pass.region;
+    let shape = problem.shape();
     let keys = region.kv.end - region.kv.start;
+    let window = problem.window();
+    // Both lengths are below 2^30, so their difference fits.
+    let offset = |alignment: Option<_>| alignment.map_or(0, |alignment| problem.offset(alignment) as i32);
+    // A reach of 2^30 passes every end, and sums with it stay within 32 bits.
+    let reach = |keys: Option<u32>| keys.map_or(1 << 30, |keys| keys.min(1 << 30) as i32);
     let chunk_count = match pass.skeleton {
         Skeleton::Scores | Skeleton::Linear | Skeleton::AverageHeads => keys.div_ceil(plan.tile().tile_kv()),
         _ => region.chunk.end - region.chunk.start,
@@ -322,13 +371,39 @@ fn region_params(problem: &Problem, pass: &Pass, plan: &Plan, grid: [u32; 2]) ->
         chunk_count,
         workgroups: pass.workgroups,
         grid_x: grid[0],
-        group_size: problem.shape().group_size(),
+        group_size: shape.group_size(),
         masked_keys: problem.masked_keys(),
-        seqlen_k: problem.shape().seqlen_k,
-        // Both lengths are below 2^30, so their difference fits.
-        causal_offset: problem.causal_offset().unwrap_or(0) as i32,
+        heads: shape.heads,
+        seqlen_q: shape.seqlen_q,
+        seqlen_k: shape.seqlen_k,
+        tokens_q: problem.packed().map_or(0, |packed| packed.tokens_q),
+        tokens_k: problem.packed().map_or(0, |packed| packed.tokens_k),
+        causal_offset: offset(problem.causal()),
+        window_offset: offset(window.map(|window| window.alignment)),
+        window_left: reach(window.and_then(|window| window.left)),
+        window_right: reach(window.and_then(|window| window.right)),
+        alibi_offset: offset(Some(CausalAlignment::LowerRight)),
         scale: problem.scale(),
+        softcap: problem.softcap().unwrap_or(0.0),
         negative_infinity: f32::NEG_INFINITY,
+        ..dropout_params(problem)
+    }
+}
+
+fn dropout_params(problem: &Problem) -> Params {
+    let Some(Dropout { probability, keep }) = problem.dropout() else {
+        return Params::default();
+    };
+    let (seed, call) = match keep {
+        DropoutKeep::Given => (0, 0),
+        DropoutKeep::Philox { seed, offset } => (seed, offset),
+    };
+    Params {
+        dropout_threshold: dropout_threshold(probability),
+        dropout_scale: (1.0 / (1.0 - f64::from(probability))) as f32,
+        dropout_key_low: seed as u32,
+        dropout_key_high: (seed >> 32) as u32,
+        dropout_call: call,
         ..Params::default()
     }
 }
@@ -360,7 +435,7 @@ fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Exte
             &mut params.out_head,
             &mut params.out_row,
         ],
-        Operand::Weights => [
+        Operand::Scores | Operand::Weights => [
             &mut params.scores_offset,
             &mut params.scores_batch,
             &mut params.scores_head,
@@ -384,6 +459,30 @@ fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Exte
                 &mut params.bias_row,
             ]
         }
+        Operand::DropoutMask => [
+            &mut params.dropout_offset,
+            &mut params.dropout_batch,
+            &mut params.dropout_head,
+            &mut params.dropout_row,
+        ],
+        Operand::AlibiSlopes => {
+            params.alibi_slopes_offset = offset;
+            return;
+        }
+        Operand::Sinks => {
+            params.sinks_offset = offset;
+            return;
+        }
+        Operand::CuSeqlensQ => {
+            params.cu_q_offset = offset;
+            return;
+        }
+        Operand::CuSeqlensK => {
+            params.cu_k_offset = offset;
+            return;
+        }
+        // Captures begin where their binding does.
+        Operand::BlockMask | Operand::Capture(_) => return,
         Operand::Lse => {
             (params.lse_offset, params.lse_batch, params.lse_head) = (offset, batch, head);
             return;
@@ -399,47 +498,60 @@ fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Exte
 }
 
 /// All operands of a call, by name.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Operands<'a> {
-    places: [Option<BufferAt<'a>>; 10],
+    places: Vec<(Operand, BufferAt<'a>)>,
 }
 
 impl<'a> Operands<'a> {
     pub(crate) fn attention(inputs: &Inputs<'a>, outputs: &OutputBuffers<'a>) -> Self {
-        Self::default()
+        let operands = Self::default()
             .with(Operand::Query, Some(inputs.query))
             .with(Operand::Key, Some(inputs.key))
             .with(Operand::Value, Some(inputs.value))
             .with(Operand::Mask, inputs.mask)
             .with(Operand::Bias, inputs.bias)
             .with(Operand::KeyPadding, inputs.key_padding)
+            .with(Operand::AlibiSlopes, inputs.alibi_slopes)
+            .with(Operand::Sinks, inputs.sinks)
+            .with(Operand::DropoutMask, inputs.dropout_mask)
+            .with(Operand::BlockMask, inputs.block_mask)
+            .with(Operand::CuSeqlensQ, inputs.cu_seqlens_q)
+            .with(Operand::CuSeqlensK, inputs.cu_seqlens_k)
             .with(Operand::Out, Some(outputs.out))
             .with(Operand::Lse, outputs.lse)
             .with(Operand::Weights, outputs.weights)
+            .with(Operand::Scores, outputs.scores);
+        // More captures than numbers are more than any problem has, which `validate` says.
+        (0..=u8::MAX)
+            .zip(inputs.captures)
+            .fold(operands, |operands, (index, at)| {
+                operands.with(Operand::Capture(index), Some(*at))
+            })
     }
 
     pub(crate) fn with(mut self, operand: Operand, at: Option<BufferAt<'a>>) -> Self {
-        self.places[binding_of(operand) as usize] = at;
+        self.places.extend(at.map(|at| (operand, at)));
         self
     }
 
     fn get(&self, operand: Operand) -> Option<BufferAt<'a>> {
-        self.places[binding_of(operand) as usize]
+        let found = self.places.iter().find(|(present, _)| *present == operand)?;
+        Some(found.1)
     }
 
-    fn validate(&self, plan: &Plan) -> Result<()> {
+    fn validate(&self, plan: &Plan, caps: &DeviceCaps) -> Result<()> {
         let problem = plan.problem();
+        for &(operand, _) in &self.places {
+            if !plan.operands().contains(&operand) {
+                return Err(Error::UnexpectedOperand { operand });
+            }
+        }
         for &operand in plan.operands() {
-            match (self.get(operand), problem.span_bytes(operand)) {
-                (None, None) => {}
-                (Some(_), None) => return Err(Error::UnexpectedOperand { operand }),
-                (None, Some(_)) => return Err(Error::MissingOperand { operand }),
-                (Some(at), Some(_)) => {
-                    validate_place(problem, operand, at)?;
-                    if is_output(operand) {
-                        self.validate_apart(plan, operand, at)?;
-                    }
-                }
+            let at = self.get(operand).ok_or(Error::MissingOperand { operand })?;
+            validate_place(problem, caps, operand, at)?;
+            if is_output(operand) {
+                self.validate_apart(plan, operand, at)?;
             }
         }
         Ok(())
@@ -464,14 +576,19 @@ impl<'a> Operands<'a> {
     }
 }
 
-fn validate_place(problem: &Problem, operand: Operand, at: BufferAt<'_>) -> Result<()> {
+fn validate_place(problem: &Problem, caps: &DeviceCaps, operand: Operand, at: BufferAt<'_>) -> Result<()> {
     if !at.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
         return Err(Error::BufferUsage {
             operand,
             expected: "STORAGE",
         });
     }
-    let alignment_bytes = problem.element_bytes(operand);
+    let element_bytes = problem.element_bytes(operand);
+    let alignment_bytes = match operand {
+        // The caller's own functions count from the binding's beginning.
+        Operand::Capture(_) => u64::from(caps.limits.storage_offset_alignment_bytes).max(element_bytes),
+        _ => element_bytes,
+    };
     let BufferAt { offset_bytes, .. } = at;
     if !offset_bytes.is_multiple_of(alignment_bytes) {
         return Err(Error::BufferOffset {
@@ -480,7 +597,7 @@ fn validate_place(problem: &Problem, operand: Operand, at: BufferAt<'_>) -> Resu
             alignment_bytes,
         });
     }
-    let span = problem.extent(operand).map_or(0, |extent| extent.span()) * alignment_bytes;
+    let span = problem.extent(operand).map_or(0, |extent| extent.span()) * element_bytes;
     let end = offset_bytes
         .checked_add(span)
         .and_then(|end| end.checked_next_multiple_of(4));
@@ -498,5 +615,8 @@ fn validate_place(problem: &Problem, operand: Operand, at: BufferAt<'_>) -> Resu
 }
 
 fn is_output(operand: Operand) -> bool {
-    matches!(operand, Operand::Out | Operand::Lse | Operand::Weights)
+    matches!(
+        operand,
+        Operand::Out | Operand::Lse | Operand::Scores | Operand::Weights
+    )
 }

@@ -1,5 +1,6 @@
 //! The device, and the ways to run: one-shot on host slices, on tensors, and prepared for the caller's own encoder.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::attention::Attention;
@@ -7,12 +8,13 @@ use crate::caps::{DeviceCaps, DeviceClass, Tier};
 use crate::encode::BoundAttention;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{Gpu, MemoryUse};
+use crate::kernel::binding_of;
 use crate::kernel::source::Unroll;
 use crate::pipeline::PipelineCache;
 use crate::plan::Plan;
-use crate::problem::{AttentionDescriptor, HostInputs, Problem};
+use crate::problem::{AttentionDescriptor, DType, HostInputs, Problem};
 use crate::readback::{self, Wait};
-use crate::tensor::{Inputs, Tensor};
+use crate::tensor::{BufferAt, Inputs, Tensor};
 
 /// A device that attention runs on, with the kernels compiled so far. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
@@ -41,12 +43,14 @@ pub struct EngineDescriptor<'a> {
 /// What a one-shot call gives back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionOutput {
-    /// `[batch, heads, seqlen_q, head_dim_v]` in the descriptor's layout.
+    /// `[batch, heads, seqlen_q, head_dim_v]` in the descriptor's layout; a narrower type than `f32` is widened.
     pub out: Vec<f32>,
     /// `[batch, heads, seqlen_q]`, if asked for.
     pub lse: Option<Vec<f32>>,
-    /// `[batch, heads, seqlen_q, seqlen_k]`, if asked for.
+    /// `[batch, heads, rows, seqlen_k]`, if asked for.
     pub weights: Option<Vec<f32>>,
+    /// `[batch, heads, rows, seqlen_k]`, if asked for.
+    pub scores: Option<Vec<f32>>,
 }
 
 impl Engine {
@@ -199,7 +203,7 @@ impl Engine {
     /// let engine = Engine::new()?;
     /// let shape = AttentionShape::new(1, 8, 6, 6, 64);
     /// let x = vec![0.1; 8 * 6 * 64];
-    /// let inputs = HostInputs { query: &x, key: &x, value: &x, ..Default::default() };
+    /// let inputs = HostInputs::new(&x, &x, &x);
     /// let output = engine.attention(&AttentionDescriptor { shape, ..Default::default() }, &inputs)?;
     /// assert_eq!(output.out.len(), x.len());
     /// # Ok::<(), wgpu_attention::Error>(())
@@ -227,42 +231,42 @@ impl Engine {
         let problem = Problem::new(descriptor)?;
         inputs.validate(&problem)?;
         let attention = Attention::new(self, Plan::new(&problem, self.caps())?).await?;
-        let mut tensors = Vec::new();
-        for operand in [
-            Operand::Query,
-            Operand::Key,
-            Operand::Value,
-            Operand::Mask,
-            Operand::Bias,
-            Operand::KeyPadding,
-        ] {
-            tensors.push(match inputs.bytes(operand) {
-                None => None,
-                Some(bytes) => Some(self.upload_bytes_async(bytes).await?),
-            });
+        let mut tensors = BTreeMap::new();
+        for operand in problem.operands() {
+            if let Some(bytes) = inputs.bytes(operand) {
+                tensors.insert(binding_of(operand), self.upload_bytes_async(bytes).await?);
+            }
         }
-        let [Some(query), Some(key), Some(value), mask, bias, key_padding] = &tensors[..] else {
-            return Err(Error::MissingOperand {
-                operand: Operand::Query,
-            });
-        };
+        let at = |operand| tensors.get(&binding_of(operand)).map(BufferAt::from);
+        let needed = |operand| at(operand).ok_or(Error::MissingOperand { operand });
+        let captures = (0..problem.mods().captures.len())
+            .map(|index| needed(Operand::Capture(u8::try_from(index).unwrap_or(u8::MAX))))
+            .collect::<Result<Vec<_>>>()?;
         let gpu_inputs = Inputs {
-            mask: mask.as_ref().map(Into::into),
-            bias: bias.as_ref().map(Into::into),
-            key_padding: key_padding.as_ref().map(Into::into),
-            ..Inputs::new(query, key, value)
+            query: needed(Operand::Query)?,
+            key: needed(Operand::Key)?,
+            value: needed(Operand::Value)?,
+            mask: at(Operand::Mask),
+            bias: at(Operand::Bias),
+            key_padding: at(Operand::KeyPadding),
+            alibi_slopes: at(Operand::AlibiSlopes),
+            sinks: at(Operand::Sinks),
+            dropout_mask: at(Operand::DropoutMask),
+            block_mask: at(Operand::BlockMask),
+            cu_seqlens_q: at(Operand::CuSeqlensQ),
+            cu_seqlens_k: at(Operand::CuSeqlensK),
+            captures: &captures,
         };
         let output = attention.run_waiting(&gpu_inputs, wait).await?;
+        let read = async |tensor: &Option<Tensor>| match tensor {
+            None => Ok(None),
+            Some(tensor) => self.read_waiting(tensor, wait).await.map(Some),
+        };
         Ok(AttentionOutput {
-            out: self.read_waiting(&output.out, wait).await?,
-            lse: match &output.lse {
-                None => None,
-                Some(lse) => Some(self.read_waiting(lse, wait).await?),
-            },
-            weights: match &output.weights {
-                None => None,
-                Some(weights) => Some(self.read_waiting(weights, wait).await?),
-            },
+            out: self.read_as_waiting(&output.out, problem.dtypes().out, wait).await?,
+            lse: read(&output.lse).await?,
+            weights: read(&output.weights).await?,
+            scores: read(&output.scores).await?,
         })
     }
 
@@ -320,9 +324,25 @@ impl Engine {
         self.read_waiting(tensor, Wait::Elsewhere).await
     }
 
-    pub(crate) async fn read_waiting(&self, tensor: &Tensor, wait: Wait) -> Result<Vec<f32>> {
+    /// Copies a tensor of another storage type back, widened. A tensor that ends within a word of four bytes may come with
+    /// one number more.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read_as(&self, tensor: &Tensor, dtype: DType) -> Result<Vec<f32>> {
+        pollster::block_on(self.read_as_waiting(tensor, dtype, Wait::Here))
+    }
+
+    /// As [`read_as`](Self::read_as), for where blocking is not possible.
+    pub async fn read_as_async(&self, tensor: &Tensor, dtype: DType) -> Result<Vec<f32>> {
+        self.read_as_waiting(tensor, dtype, Wait::Elsewhere).await
+    }
+
+    async fn read_as_waiting(&self, tensor: &Tensor, dtype: DType, wait: Wait) -> Result<Vec<f32>> {
         let bytes = readback::read_bytes(self.gpu(), tensor.buffer(), tensor.bytes(), wait).await?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        Ok(dtype.widen(&bytes))
+    }
+
+    pub(crate) async fn read_waiting(&self, tensor: &Tensor, wait: Wait) -> Result<Vec<f32>> {
+        self.read_as_waiting(tensor, DType::F32, wait).await
     }
 
     /// Submits a bound call and waits until it is done.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::problem::DType;
+
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -9,11 +11,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Operand {
+    /// Slopes of ALiBi, `[heads]`.
+    AlibiSlopes,
     /// Additive bias, broadcast over `[batch, heads, seqlen_q, seqlen_k]`.
     Bias,
+    /// Which blocks are closed, partial or open, `[batch, heads, q blocks, kv blocks]`.
+    BlockMask,
+    /// A buffer that the caller's own functions read, by its number.
+    Capture(u8),
+    /// Where packed sequences of keys begin, `[batch + 1]`.
+    CuSeqlensK,
+    /// Where packed sequences of queries begin, `[batch + 1]`.
+    CuSeqlensQ,
+    /// Which weights dropout keeps, `[batch, heads, seqlen_q, seqlen_k]`.
+    DropoutMask,
     /// Keys, `[batch, kv_heads, seqlen_k, head_dim]`.
     Key,
-    /// Key padding, `[batch, seqlen_k]`.
+    /// Key padding, `[batch, seqlen_k]`, or lengths, `[batch]`.
     KeyPadding,
     /// Log-sum-exp of each row, `[batch, heads, seqlen_q]`.
     Lse,
@@ -25,6 +39,10 @@ pub enum Operand {
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
     Query,
+    /// Scores at a stage before softmax, `[batch, heads, seqlen_q, seqlen_k]`.
+    Scores,
+    /// Attention sinks, `[heads]`: one more score of each row, with no value.
+    Sinks,
     /// Values, `[batch, kv_heads, seqlen_k, head_dim_v]`.
     Value,
     /// Attention weights, `[batch, heads, seqlen_q, seqlen_k]`; also the scores they are made from.
@@ -34,7 +52,13 @@ pub enum Operand {
 impl fmt::Display for Operand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Operand::AlibiSlopes => "alibi_slopes",
             Operand::Bias => "bias",
+            Operand::BlockMask => "block_mask",
+            Operand::Capture(index) => return write!(f, "capture {index}"),
+            Operand::CuSeqlensK => "cu_seqlens_k",
+            Operand::CuSeqlensQ => "cu_seqlens_q",
+            Operand::DropoutMask => "dropout_mask",
             Operand::Key => "key",
             Operand::KeyPadding => "key_padding",
             Operand::Lse => "lse",
@@ -42,6 +66,8 @@ impl fmt::Display for Operand {
             Operand::Out => "out",
             Operand::Projection => "projection",
             Operand::Query => "query",
+            Operand::Scores => "scores",
+            Operand::Sinks => "sinks",
             Operand::Value => "value",
             Operand::Weights => "weights",
         })
@@ -83,6 +109,40 @@ pub enum Error {
         /// What came.
         value: f32,
     },
+    /// A number lies outside of its range.
+    #[error("{parameter} is {value}, expected {expected}")]
+    OutOfRange {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// What came.
+        value: f64,
+        /// The range, in words.
+        expected: &'static str,
+    },
+    /// The contents of an operand on the host contradict the problem.
+    #[error("{operand}: element {index} is {value}, expected {expected}")]
+    Contents {
+        /// Which operand.
+        operand: Operand,
+        /// Which of its elements.
+        index: u64,
+        /// What came.
+        value: i64,
+        /// What is expected there, in words.
+        expected: String,
+    },
+    /// One of the caller's own functions does not compile.
+    #[error("{function}: line {line}, column {column}: {message}")]
+    Mod {
+        /// `score_mod`, `mask_mod` or `prob_mod`.
+        function: &'static str,
+        /// Line of the caller's text, from 1.
+        line: u32,
+        /// Column of that line, from 1.
+        column: u32,
+        /// What the compiler said.
+        message: String,
+    },
     /// An operand's shape does not fit the problem.
     #[error("{operand} has shape {actual:?}, expected {expected}")]
     Shape {
@@ -92,6 +152,16 @@ pub enum Error {
         actual: Vec<u32>,
         /// The shape that fits, in words where several do.
         expected: String,
+    },
+    /// A host slice holds numbers of another type than the descriptor says.
+    #[error("{operand} is {actual}, expected {expected} as the descriptor says")]
+    DType {
+        /// Which operand.
+        operand: Operand,
+        /// The type that came.
+        actual: DType,
+        /// The descriptor's type.
+        expected: DType,
     },
     /// A host slice is shorter or longer than its operand.
     #[error("{operand} has {actual} elements, expected {expected}")]

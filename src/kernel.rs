@@ -1,11 +1,16 @@
 //! What a kernel is made of: a list of shader files and a header of constants.
 
+mod hooks;
 pub mod params;
 pub mod source;
 
+use std::sync::Arc;
+
 use crate::Operand;
 use crate::plan::tuning::Tile;
-use crate::problem::{KeyPadding, Problem};
+use crate::problem::mods::OwnedCapture;
+use crate::problem::{CausalAlignment, Problem, ScoreStage};
+use hooks::Hooks;
 use source::{Access, Part, part};
 
 /// The skeletons: each becomes one entry point.
@@ -19,6 +24,8 @@ pub enum Skeleton {
     Softmax,
     /// Third of three: `shaders/weighted_values.wgsl`.
     WeightedValues,
+    /// After the last pass over the keys: `out` in `f32` to the caller's type: `shaders/narrow.wgsl`.
+    Narrow,
     /// A projection, `y = x Wᵀ + b`: `shaders/linear.wgsl`.
     Linear,
     /// Mean over heads: `shaders/average_heads.wgsl`.
@@ -33,6 +40,7 @@ impl Skeleton {
             Skeleton::Scores => "scores",
             Skeleton::Softmax => "softmax",
             Skeleton::WeightedValues => "weighted_values",
+            Skeleton::Narrow => "narrow",
             Skeleton::Linear => "linear",
             Skeleton::AverageHeads => "average_heads",
         }
@@ -45,6 +53,9 @@ pub struct KernelConfig {
     skeleton: Skeleton,
     parts: Vec<&'static str>,
     constants: Vec<(&'static str, u32)>,
+    /// The caller's own functions, and the captures that they read.
+    mods: Vec<(&'static str, Arc<str>)>,
+    captures: Arc<[OwnedCapture]>,
 }
 
 /// What differs between the dispatches of one attention call besides their region.
@@ -54,6 +65,12 @@ pub struct Variant {
     pub resume: bool,
     /// Has an lse to write, be it the caller's or the workspace's.
     pub lse: bool,
+    /// What the scores kernel hands out.
+    pub emit: Emit,
+    /// `out` lies in the workspace, in `f32`, whatever the caller's type: a later dispatch reads it back.
+    pub partial: bool,
+    /// Whether the device's shaders may use `f16`.
+    pub shader_f16: bool,
     /// Operands' bindings begin at multiples of four elements and every row does too.
     pub query_vec4: bool,
     /// As `query_vec4`, of key.
@@ -64,75 +81,43 @@ pub struct Variant {
     pub out_vec4: bool,
 }
 
+/// What the scores kernel hands out.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Emit {
+    /// Scores for the softmax kernel.
+    #[default]
+    Softmax,
+    /// The caller's scores at a stage.
+    Stage(ScoreStage),
+    /// The caller's weights, from the lse.
+    Weights,
+}
+
+impl Emit {
+    /// Whether a kernel that hands this out binds `operand`, if its binding is that operand's.
+    pub(crate) fn binds(self, operand: Operand) -> bool {
+        match operand {
+            Operand::Scores => matches!(self, Emit::Stage(_)),
+            Operand::Weights => !matches!(self, Emit::Stage(_)),
+            _ => true,
+        }
+    }
+}
+
 impl KernelConfig {
     /// A kernel for a problem.
     pub fn attention(skeleton: Skeleton, problem: &Problem, tile: &Tile, variant: Variant) -> Self {
-        let pick = |vec4: bool, vec4_part, scalar_part| if vec4 { vec4_part } else { scalar_part };
-        let present = |operand, there, absent| {
-            if problem.extent(operand).is_some() {
-                there
-            } else {
-                absent
-            }
-        };
-        let query = pick(variant.query_vec4, "load/query_vec4.wgsl", "load/query_scalar.wgsl");
-        let key = pick(variant.key_vec4, "load/key_vec4.wgsl", "load/key_scalar.wgsl");
-        let value = pick(variant.value_vec4, "load/value_vec4.wgsl", "load/value_scalar.wgsl");
-        let out = pick(variant.out_vec4, "row/out_vec4.wgsl", "row/out_scalar.wgsl");
-        let lse = pick(variant.lse, "row/lse.wgsl", "row/lse_none.wgsl");
-        let acc = pick(variant.resume, "row/acc_resume.wgsl", "row/acc_fresh.wgsl");
-        let state = pick(variant.resume, "row/state_resume.wgsl", "row/state_fresh.wgsl");
-        let query_tile = pick(
-            tile.query_resident,
-            "tile/query_resident.wgsl",
-            "tile/query_streamed.wgsl",
-        );
-        let causal = pick(problem.causal().is_some(), "mask/causal.wgsl", "mask/causal_none.wgsl");
-        let guard = pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl");
-        let mask = present(Operand::Mask, "mask/boolean.wgsl", "mask/boolean_none.wgsl");
-        let bias = present(Operand::Bias, "score/bias.wgsl", "score/bias_none.wgsl");
-        let padding = match problem.key_padding() {
-            None => "mask/padding_none.wgsl",
-            Some(KeyPadding::Additive) => "mask/padding_additive.wgsl",
-            Some(KeyPadding::Boolean) => "mask/padding_boolean.wgsl",
-        };
-        let common = ["params.wgsl", "state.wgsl", "position.wgsl"];
-        let products = [query, key, query_tile, bias, "tile/scores.wgsl"];
-        let masks = [causal, mask, padding, "score/finish.wgsl"];
-        let parts: Vec<_> = match skeleton {
-            Skeleton::Fused => common
-                .into_iter()
-                .chain(products)
-                .chain(masks)
-                .chain([value, guard, "tile/values.wgsl", out, lse, acc, state, "fused.wgsl"])
-                .collect(),
-            Skeleton::Scores => common
-                .into_iter()
-                .chain(products)
-                .chain(masks)
-                .chain(["scores.wgsl"])
-                .collect(),
-            Skeleton::Softmax => common.into_iter().chain([lse, "softmax.wgsl"]).collect(),
-            Skeleton::WeightedValues => common
-                .into_iter()
-                .chain([
-                    causal,
-                    value,
-                    guard,
-                    "tile/values_memory.wgsl",
-                    "tile/values.wgsl",
-                    out,
-                    acc,
-                ])
-                .chain(["weighted_values.wgsl"])
-                .collect(),
-            Skeleton::Linear => common.into_iter().chain(products).chain(["linear.wgsl"]).collect(),
-            Skeleton::AverageHeads => vec!["params.wgsl", "average_heads.wgsl"],
-        };
+        let hooks = Hooks::new(problem, tile, variant);
         Self {
             skeleton,
-            parts,
-            constants: attention_constants(skeleton, problem, tile),
+            parts: hooks.parts(skeleton),
+            constants: attention_constants(skeleton, problem, tile, variant),
+            mods: hooks.mods(skeleton),
+            captures: if hooks.mods(skeleton).is_empty() {
+                Arc::default()
+            } else {
+                Arc::clone(&problem.mods().captures)
+            },
         }
     }
 
@@ -158,15 +143,39 @@ impl KernelConfig {
             .find_map(|(constant, value)| (*constant == name).then_some(*value))
     }
 
-    /// The bindings that the files declare, in ascending order.
+    /// The caller's own functions, by name.
+    pub fn mods(&self) -> &[(&'static str, Arc<str>)] {
+        &self.mods
+    }
+
+    pub(crate) fn captures(&self) -> &[OwnedCapture] {
+        &self.captures
+    }
+
+    /// The bindings that the files declare, and those of captures, in ascending order.
     pub fn bindings(&self) -> Vec<(u32, Access)> {
         let mut bindings: Vec<_> = self.parts().flat_map(|part| part.bindings.iter().copied()).collect();
+        bindings.extend(
+            (0..)
+                .zip(self.captures.iter())
+                .map(|(index, _)| (binding_of(Operand::Capture(index)), Access::Read)),
+        );
         bindings.sort_unstable();
         bindings
     }
+
+    /// How many storage buffers it binds.
+    pub(crate) fn storage_buffers(&self) -> u32 {
+        let storage = self
+            .bindings()
+            .iter()
+            .filter(|(_, access)| *access != Access::Uniform)
+            .count();
+        u32::try_from(storage).unwrap_or(u32::MAX)
+    }
 }
 
-/// The binding number of an attention operand.
+/// The binding number of an attention operand. What no kernel binds together may share one.
 pub(crate) fn binding_of(operand: Operand) -> u32 {
     match operand {
         Operand::Query => 1,
@@ -174,30 +183,73 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
         Operand::Value | Operand::Projection => 3,
         Operand::Out => 4,
         Operand::Lse => 5,
-        Operand::Weights => 6,
+        Operand::Scores | Operand::Weights => 6,
         Operand::Mask => 7,
         Operand::Bias => 8,
         Operand::KeyPadding => 9,
+        Operand::Sinks => 10,
+        Operand::AlibiSlopes => 11,
+        Operand::CuSeqlensQ => 12,
+        Operand::CuSeqlensK => 13,
+        Operand::DropoutMask => 14,
+        Operand::BlockMask => 15,
+        Operand::Capture(index) => FIRST_CAPTURE + u32::from(index),
     }
 }
 
-fn attention_constants(skeleton: Skeleton, problem: &Problem, tile: &Tile) -> Vec<(&'static str, u32)> {
+/// The binding of `out` in the workspace, where it is read.
+pub(crate) const PARTIAL: u32 = 16;
+
+/// The binding of the first capture.
+pub(crate) const FIRST_CAPTURE: u32 = 32;
+
+fn attention_constants(
+    skeleton: Skeleton,
+    problem: &Problem,
+    tile: &Tile,
+    variant: Variant,
+) -> Vec<(&'static str, u32)> {
     let shape = problem.shape();
+    let lower_right = |alignment| u32::from(alignment == Some(CausalAlignment::LowerRight));
+    let mut constants = vec![("THREADS", tile.threads())];
     if skeleton == Skeleton::AverageHeads {
-        return vec![("THREADS", tile.threads())];
+        return constants;
+    }
+    if problem.has_lengths() {
+        constants.extend([
+            ("CAUSAL_LOWER_RIGHT", lower_right(problem.causal())),
+            (
+                "WINDOW_LOWER_RIGHT",
+                lower_right(problem.window().map(|window| window.alignment)),
+            ),
+        ]);
     }
     if skeleton == Skeleton::Softmax {
-        return vec![("THREADS", tile.threads()), ("TILE_Q", 1)];
+        constants.push(("TILE_Q", 1));
+        return constants;
     }
-    let mut constants = vec![
-        ("THREADS", tile.threads()),
+    if skeleton == Skeleton::Narrow {
+        let dim = shape.head_dim_v;
+        constants.extend([("TILE_Q", 1), ("HEAD_DIM_V", dim), ("DV4", dim.div_ceil(4))]);
+        return constants;
+    }
+    constants.extend([
         ("TX", tile.tx),
         ("TY", tile.ty),
         ("ROWS", tile.rows()),
         ("TILE_Q", tile.tile_q),
         ("TILE_KV", tile.tile_kv()),
         ("KV_STRIDE", tile.kv_stride()),
-    ];
+    ]);
+    if matches!(skeleton, Skeleton::Fused | Skeleton::Scores) {
+        let stage = match variant.emit {
+            Emit::Stage(ScoreStage::Scaled) => 1,
+            Emit::Stage(ScoreStage::Capped) => 2,
+            Emit::Stage(ScoreStage::Biased) => 3,
+            Emit::Softmax | Emit::Weights => 0,
+        };
+        constants.push(("STAGE", stage));
+    }
     if matches!(skeleton, Skeleton::Fused | Skeleton::Scores | Skeleton::Linear) {
         constants.extend([
             ("HEAD_DIM", shape.head_dim),

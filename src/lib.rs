@@ -17,7 +17,7 @@
 //!     ..Default::default()
 //! };
 //! let x: Vec<f32> = (0..8 * 6 * 64).map(|i| (i as f32 * 0.37).sin()).collect();
-//! let output = engine.attention(&descriptor, &HostInputs { query: &x, key: &x, value: &x, ..Default::default() })?;
+//! let output = engine.attention(&descriptor, &HostInputs::new(&x, &x, &x))?;
 //! let first_row = &output.weights.unwrap()[..6]; // what the first word of the first head looks at
 //! assert!((first_row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
 //! # Ok::<(), wgpu_attention::Error>(())
@@ -154,8 +154,9 @@ pub use multi_head::{
 };
 pub use plan::Plan;
 pub use problem::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, HostInputs, HostKeyPadding,
-    KeyPadding, Layout, Layouts, Outputs, Problem, Strides,
+    Algorithm, AttentionDescriptor, AttentionShape, BlockMaskShape, BlockState, Broadcast, Capture, CaptureElement,
+    CausalAlignment, DType, DTypes, Dropout, DropoutKeep, HostInputs, HostKeyPadding, HostTensor, KeyPadding, Layout,
+    Layouts, Mods, Outputs, Packed, Problem, ScoreStage, Strides, Window,
 };
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;

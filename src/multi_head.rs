@@ -13,7 +13,7 @@ use crate::encode::{Binder, BoundAttention, Operands};
 use crate::engine::Engine;
 use crate::error::{Error, Operand, Result};
 use crate::plan::Plan;
-use crate::problem::{AttentionDescriptor, HostKeyPadding, Linear, Problem};
+use crate::problem::{AttentionDescriptor, Linear, Problem};
 use crate::readback::Wait;
 use crate::tensor::{BufferAt, Inputs, OutputBuffers, Tensor};
 
@@ -231,11 +231,7 @@ impl MultiHeadAttention {
         let value = upload(inputs.value.map(bytemuck::cast_slice)).await?;
         let mask = upload(inputs.mask).await?;
         let bias = upload(inputs.bias.map(bytemuck::cast_slice)).await?;
-        let key_padding = upload(inputs.key_padding.map(|padding| match padding {
-            HostKeyPadding::Additive(values) => bytemuck::cast_slice(values),
-            HostKeyPadding::Boolean(bytes) => bytes,
-        }))
-        .await?;
+        let key_padding = upload(inputs.key_padding.map(|padding| padding.bytes())).await?;
         let output = engine.allocate_async(prepared.context.bytes()).await?;
         let weights = match prepared.weights_bytes() {
             0 => None,
@@ -411,6 +407,7 @@ impl PreparedMultiHead {
             plan,
             scores: None,
             lse_planes: None,
+            partial: None,
         }
     }
 

@@ -59,7 +59,7 @@ async fn create(gpu: &Gpu, kernel: &KernelConfig, unroll: Unroll) -> Result<Pipe
         .iter()
         .map(|&(binding, access)| layout_entry(binding, access))
         .collect();
-    gpu.scoped("compile a kernel", || {
+    let created = gpu.scoped("compile a kernel", || {
         let device = &gpu.device;
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(name),
@@ -91,8 +91,64 @@ async fn create(gpu: &Gpu, kernel: &KernelConfig, unroll: Unroll) -> Result<Pipe
             layout,
             bindings,
         }
+    });
+    match created.await {
+        Err(Error::Validation { operation, message }) if !kernel.mods().is_empty() => Err(explain(gpu, kernel)
+            .await
+            .unwrap_or(Error::Validation { operation, message })),
+        created => created,
+    }
+}
+
+/// What is wrong with a kernel that does not compile, in terms of the caller's own functions.
+async fn explain(gpu: &Gpu, kernel: &KernelConfig) -> Option<Error> {
+    for &(function, ref body) in kernel.mods() {
+        let (text, lines_before) = source::alone(kernel, body);
+        if let Some((message, line, column)) = compile_error(gpu, text).await {
+            return Some(Error::Mod {
+                function,
+                line: line.saturating_sub(lines_before).max(1),
+                column,
+                message,
+            });
+        }
+    }
+    // Each is right by itself, so it does not fit: another signature, or a name that the kernels have already.
+    let text = source::compose(kernel, Unroll::Expanded).ok()?;
+    let (message, ..) = compile_error(gpu, text).await?;
+    Some(Error::Mod {
+        function: kernel.mods().first()?.0,
+        line: 1,
+        column: 1,
+        message: format!(
+            "compiles alone, but not in the kernel (another signature, or a name that is taken): {message}"
+        ),
     })
-    .await
+}
+
+/// The first error of a text, and its line and column from 1.
+async fn compile_error(gpu: &Gpu, text: String) -> Option<(String, u32, u32)> {
+    let (module, scope) = {
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some("the caller's function"),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        });
+        (module, scope.pop())
+    };
+    let failed = scope.await.is_some();
+    let info = module.get_compilation_info().await;
+    let mut errors = (info.messages.into_iter())
+        .filter(|message| message.message_type == wgpu::CompilationMessageType::Error)
+        .peekable();
+    if !failed && errors.peek().is_none() {
+        return None;
+    }
+    let located = errors.find_map(|message| {
+        let at = message.location?;
+        Some((message.message, at.line_number, at.line_position))
+    });
+    Some(located.unwrap_or_else(|| ("does not compile".into(), 1, 1)))
 }
 
 fn layout_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {

@@ -9,9 +9,9 @@ use std::fmt;
 
 use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
-use crate::kernel::{KernelConfig, Skeleton, Variant, binding_of};
-use crate::problem::{Algorithm, Extent, Problem};
-use schedule::{Bounds, Region};
+use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, binding_of};
+use crate::problem::{Algorithm, DType, DropoutKeep, Problem};
+use schedule::{BoundOperand, Bounds, Region};
 use tuning::Tile;
 use workspace::Workspace;
 
@@ -24,6 +24,7 @@ pub struct Plan {
     passes: Vec<Pass>,
     workspace: Workspace,
     operands: Vec<Operand>,
+    shader_f16: bool,
     max_submit_flops: f64,
     reasons: Vec<String>,
 }
@@ -37,7 +38,11 @@ pub struct Pass {
     pub region: Region,
     /// Whether it goes on from what an earlier pass left of the same rows.
     pub resume: bool,
-    /// Where it writes the lse.
+    /// Whether `out` lies in the workspace, in `f32`: a later pass goes on from it.
+    pub partial: bool,
+    /// What the scores kernel hands out.
+    pub emit: Emit,
+    /// Where it writes the lse, or reads it from to hand out weights.
     pub lse: Lse,
     /// The region whose scores lie in the workspace meanwhile; `None` when they lie in the caller's weights, or nowhere.
     pub block: Option<Region>,
@@ -47,7 +52,7 @@ pub struct Pass {
     pub flops: f64,
 }
 
-/// Where a pass writes the lse of its rows.
+/// Where a pass has the lse of its rows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lse {
     /// Nowhere.
@@ -76,7 +81,6 @@ impl Plan {
     pub fn new(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
         let shape = problem.shape();
         let mut reasons = Vec::new();
-        let algorithm = choose_algorithm(problem, &mut reasons);
         let tile = Tile::choose(&shape, caps.class, caps.tier, &caps.limits).ok_or(Error::Limit {
             what: "the smallest tile".into(),
             required: tuning::TILES
@@ -87,6 +91,7 @@ impl Plan {
             limit_name: "maxComputeWorkgroupStorageSize",
             limit: caps.limits.max_workgroup_bytes.into(),
         })?;
+        let algorithm = choose_algorithm(problem, tile, caps, &mut reasons)?;
         reasons.push(format!(
             "tile {}: {} query rows x {} keys, {} invocations, {} bytes of workgroup memory (tier {})",
             tile.name,
@@ -107,7 +112,8 @@ impl Plan {
             tile: tile.clone(),
             passes,
             workspace,
-            operands: OPERANDS.to_vec(),
+            operands: problem.operands().collect(),
+            shader_f16: caps.shader_f16,
             max_submit_flops: caps.max_dispatch_flops,
             reasons,
         };
@@ -118,7 +124,7 @@ impl Plan {
     pub(crate) fn linear(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
         let tile = choose_tile(problem, caps)?;
         let planner = Planner { problem, caps, tile };
-        let passes = planner.product_passes(Skeleton::Linear, &Region::whole(problem, tile))?;
+        let passes = planner.product_passes(Skeleton::Linear, Emit::Softmax, &Region::whole(problem, tile))?;
         Ok(Self::simple(problem, caps, tile, passes))
     }
 
@@ -126,7 +132,7 @@ impl Plan {
     pub(crate) fn average_heads(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
         let tile = &tuning::ELEMENTWISE;
         let planner = Planner { problem, caps, tile };
-        let mut bounds = planner.bounds(&[Operand::Weights, Operand::Out]);
+        let mut bounds = planner.bounds(Skeleton::AverageHeads, Emit::Softmax);
         bounds.kv_in_grid = true;
         bounds.heads_in_loop = true;
         bounds.flops = 2.0;
@@ -151,13 +157,14 @@ impl Plan {
             passes,
             workspace: Workspace::default(),
             operands: Vec::new(),
+            shader_f16: caps.shader_f16,
             max_submit_flops: caps.max_dispatch_flops,
             reasons: Vec::new(),
         };
         let kernel = plan.passes.first().map(|pass| plan.kernel(pass));
         let bindings = kernel.map(|kernel| kernel.bindings()).unwrap_or_default();
         let bound = |operand: &Operand| bindings.iter().any(|&(binding, _)| binding == binding_of(*operand));
-        plan.operands = OPERANDS.into_iter().filter(bound).collect();
+        plan.operands = problem.operands().filter(bound).collect();
         plan
     }
 
@@ -193,7 +200,12 @@ impl Plan {
 
     /// The kernel of a pass, when no operand's binding begins at an odd place.
     pub fn kernel(&self, pass: &Pass) -> KernelConfig {
-        let vec4 = |operand| self.problem.extent(operand).is_some_and(|extent| extent.is_vec4());
+        self.kernel_at(pass, |_| true)
+    }
+
+    /// The kernel of a pass; `is_aligned` says whether an operand begins at a multiple of four elements.
+    pub(crate) fn kernel_at(&self, pass: &Pass, is_aligned: impl Fn(Operand) -> bool) -> KernelConfig {
+        let vec4 = |operand| self.problem.extent(operand).is_some_and(|extent| extent.is_vec4()) && is_aligned(operand);
         KernelConfig::attention(
             pass.skeleton,
             &self.problem,
@@ -201,10 +213,13 @@ impl Plan {
             Variant {
                 resume: pass.resume,
                 lse: pass.lse != Lse::None,
+                emit: pass.emit,
+                partial: pass.partial,
+                shader_f16: self.shader_f16,
                 query_vec4: vec4(Operand::Query),
                 key_vec4: vec4(Operand::Key),
                 value_vec4: vec4(Operand::Value),
-                out_vec4: vec4(Operand::Out),
+                out_vec4: pass.partial || vec4(Operand::Out),
             },
         )
     }
@@ -274,20 +289,53 @@ impl fmt::Display for Plan {
     }
 }
 
-fn choose_algorithm(problem: &Problem, reasons: &mut Vec<String>) -> Algorithm {
+fn choose_algorithm(problem: &Problem, tile: &Tile, caps: &DeviceCaps, reasons: &mut Vec<String>) -> Result<Algorithm> {
+    let most = caps.limits.max_storage_buffers;
+    let buffers = |algorithm| storage_buffers(problem, tile, algorithm);
     let (algorithm, why) = match problem.algorithm() {
         Algorithm::Fused => (Algorithm::Fused, "asked for"),
         Algorithm::ThreeKernels => (Algorithm::ThreeKernels, "asked for"),
-        Algorithm::Auto if problem.outputs().weights => (Algorithm::ThreeKernels, "the weights are wanted"),
+        Algorithm::Auto if problem.mods().prob_mod.is_some() => {
+            (Algorithm::ThreeKernels, "prob_mod needs finished rows of weights")
+        }
+        Algorithm::Auto if problem.hands_out_all_weights() => (Algorithm::ThreeKernels, "the weights are wanted"),
+        Algorithm::Auto if buffers(Algorithm::Fused) > most && buffers(Algorithm::ThreeKernels) <= most => (
+            Algorithm::ThreeKernels,
+            "the fused kernel would bind more storage buffers than the device allows",
+        ),
+        Algorithm::Auto if problem.outputs().weights => (Algorithm::Fused, "few rows' weights are wanted, after it"),
         Algorithm::Auto => (Algorithm::Fused, "nobody wants the weights, so they need not be stored"),
     };
-    let name = if algorithm == Algorithm::Fused {
-        "one fused kernel"
-    } else {
-        "three kernels"
+    let (name, required) = match algorithm {
+        Algorithm::ThreeKernels => ("three kernels", buffers(algorithm)),
+        Algorithm::Auto | Algorithm::Fused => ("one fused kernel", buffers(algorithm)),
     };
+    if required > most {
+        return Err(Error::Limit {
+            what: format!("the number of operands of {name}"),
+            required: required.into(),
+            limit_name: "maxStorageBuffersPerShaderStage",
+            limit: most.into(),
+        });
+    }
     reasons.push(format!("{name}: {why}"));
-    algorithm
+    Ok(algorithm)
+}
+
+/// The most storage buffers that a kernel of this way to compute binds.
+fn storage_buffers(problem: &Problem, tile: &Tile, algorithm: Algorithm) -> u32 {
+    let variant = Variant {
+        lse: problem.outputs().lse,
+        ..Default::default()
+    };
+    let skeletons: &[Skeleton] = match algorithm {
+        Algorithm::ThreeKernels => &[Skeleton::Scores, Skeleton::Softmax, Skeleton::WeightedValues],
+        Algorithm::Auto | Algorithm::Fused => &[Skeleton::Fused],
+    };
+    let counts = skeletons
+        .iter()
+        .map(|&skeleton| KernelConfig::attention(skeleton, problem, tile, variant).storage_buffers());
+    counts.max().unwrap_or(0)
 }
 
 fn choose_tile(problem: &Problem, caps: &DeviceCaps) -> Result<&'static Tile> {
@@ -313,22 +361,24 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn fused(&self) -> Result<(Vec<Pass>, Workspace)> {
         let shape = self.problem.shape();
-        let lse = Extent::contiguous(Operand::Lse, [shape.batch, shape.heads, 1, shape.seqlen_q])?;
-        let mut bounds = self.bounds(&[
-            Operand::Query,
-            Operand::Key,
-            Operand::Value,
-            Operand::Out,
-            Operand::Mask,
-            Operand::Bias,
-            Operand::KeyPadding,
-        ]);
-        bounds.operands.push((Operand::Lse, lse));
+        let lse = self.problem.lse_extent()?;
+        let mut bounds = self.bounds(Skeleton::Fused, Emit::Softmax);
+        bounds.operands.retain(|bound| bound.operand != Operand::Lse);
+        bounds.operands.push(BoundOperand {
+            operand: Operand::Lse,
+            extent: lse,
+            element_bytes: 4,
+        });
         bounds.flops = 2.0 * (f64::from(shape.head_dim) + f64::from(shape.head_dim_v));
         bounds.max_kv = self.max_kv();
         let whole = Region::whole(self.problem, self.tile);
         let mut regions = bounds.split(&whole)?;
         let keys_cut = regions.iter().any(|region| region.kv != whole.kv);
+        let partial = keys_cut && self.needs_partial();
+        if partial {
+            self.accumulate_in_workspace(&mut bounds)?;
+            regions = bounds.split(&whole)?;
+        }
         if keys_cut && whole.chunk.end > 1 {
             // A later pass reads back the lse of its own chunk of channels, so each chunk needs passes of its own.
             regions.clear();
@@ -339,12 +389,13 @@ impl Planner<'_> {
                 })?);
             }
         }
+        let wants_lse = self.problem.outputs().weights;
         let mut planes = 0;
         let mut passes = Vec::new();
         for region in regions {
             let lse = match region.chunk.start {
                 0 if self.problem.outputs().lse => Lse::Caller,
-                chunk if keys_cut => Lse::Workspace(chunk),
+                chunk if keys_cut || (wants_lse && chunk == 0) => Lse::Workspace(chunk),
                 _ => Lse::None,
             };
             if let Lse::Workspace(plane) = lse {
@@ -352,14 +403,24 @@ impl Planner<'_> {
             }
             passes.push(Pass {
                 lse,
+                partial,
                 resume: region.kv.start > 0,
                 ..bounds.pass(Skeleton::Fused, region)
             });
         }
+        if partial {
+            passes.extend(self.narrow_passes(&whole)?);
+        }
+        passes.extend(self.looks(self.problem.outputs().weights)?);
         let workspace = Workspace {
             scores_bytes: 0,
             lse_planes: planes,
             lse_plane_bytes: 4 * lse.span(),
+            partial_bytes: if partial {
+                4 * self.problem.partial_extent()?.span()
+            } else {
+                0
+            },
         };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
@@ -368,12 +429,19 @@ impl Planner<'_> {
     fn three_kernels(&self) -> Result<(Vec<Pass>, Workspace)> {
         let shape = self.problem.shape();
         let whole = Region::whole(self.problem, self.tile);
-        let handed_out = self.problem.outputs().weights;
+        let outputs = self.problem.outputs();
+        let handed_out = self.problem.hands_out_all_weights();
+        let looks_at_weights = outputs.weights && !handed_out;
+        let lse = match outputs.lse {
+            true => Lse::Caller,
+            false if looks_at_weights => Lse::Workspace(0),
+            false => Lse::None,
+        };
         let blocks = if handed_out {
-            vec![whole]
+            vec![whole.clone()]
         } else {
             // As many rows at a time as a binding, or a reasonable workspace, holds the scores of.
-            let mut bounds = self.bounds(&[]);
+            let mut bounds = self.unbound();
             let limits = &self.caps.limits;
             let most = limits
                 .max_storage_buffer_binding_bytes
@@ -399,8 +467,8 @@ impl Planner<'_> {
             }
             let block = (!handed_out).then(|| region.clone());
             let stages = [
-                self.product_passes(Skeleton::Scores, &region)?,
-                self.softmax_passes(&region)?,
+                self.product_passes(Skeleton::Scores, Emit::Softmax, &region)?,
+                self.softmax_passes(&region, lse)?,
                 self.value_passes(&region)?,
             ];
             passes.extend(stages.into_iter().flatten().map(|pass| Pass {
@@ -408,38 +476,61 @@ impl Planner<'_> {
                 ..pass
             }));
         }
+        let partial = passes.iter().any(|pass| pass.partial);
+        if partial {
+            passes.extend(self.narrow_passes(&whole)?);
+        }
+        passes.extend(self.looks(looks_at_weights)?);
         let workspace = Workspace {
             scores_bytes,
-            lse_planes: 0,
-            lse_plane_bytes: 0,
+            lse_planes: u32::from(matches!(lse, Lse::Workspace(_))),
+            lse_plane_bytes: 4 * self.problem.lse_extent()?.span(),
+            partial_bytes: if partial {
+                4 * self.problem.partial_extent()?.span()
+            } else {
+                0
+            },
         };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
     }
 
+    /// After all else: the scores that somebody wants to look at, and the weights if they are computed from the lse.
+    fn looks(&self, weights: bool) -> Result<Vec<Pass>> {
+        let outputs = self.problem.outputs();
+        let rows = Region {
+            q: self.problem.rows(),
+            ..Region::whole(self.problem, self.tile)
+        };
+        let mut passes = Vec::new();
+        if weights {
+            let lse = if outputs.lse { Lse::Caller } else { Lse::Workspace(0) };
+            let looks = self.product_passes(Skeleton::Scores, Emit::Weights, &rows)?;
+            passes.extend(looks.into_iter().map(|pass| Pass { lse, ..pass }));
+        }
+        if let Some(stage) = outputs.scores {
+            passes.extend(self.product_passes(Skeleton::Scores, Emit::Stage(stage), &rows)?);
+        }
+        Ok(passes)
+    }
+
     /// Tiles of `query keyᵀ`: scores, or a projection.
-    fn product_passes(&self, skeleton: Skeleton, region: &Region) -> Result<Vec<Pass>> {
-        let mut bounds = self.bounds(&[
-            Operand::Query,
-            Operand::Key,
-            Operand::Mask,
-            Operand::Bias,
-            Operand::KeyPadding,
-            Operand::Weights,
-        ]);
+    fn product_passes(&self, skeleton: Skeleton, emit: Emit, region: &Region) -> Result<Vec<Pass>> {
+        let mut bounds = self.bounds(skeleton, emit);
         bounds.flops = 2.0 * f64::from(self.problem.shape().head_dim);
         bounds.kv_in_grid = true;
         let regions = bounds.split(&Region {
             chunk: 0..1,
             ..region.clone()
         })?;
-        Ok(regions
-            .into_iter()
-            .map(|region| bounds.pass(skeleton, region))
-            .collect())
+        let passes = regions.into_iter().map(|region| Pass {
+            emit,
+            ..bounds.pass(skeleton, region)
+        });
+        Ok(passes.collect())
     }
 
-    fn softmax_passes(&self, region: &Region) -> Result<Vec<Pass>> {
+    fn softmax_passes(&self, region: &Region, lse: Lse) -> Result<Vec<Pass>> {
         let seqlen_k = self.problem.shape().seqlen_k;
         // Three sweeps over the row, and two reductions over the workgroup.
         let trips = 3 * u64::from(seqlen_k).div_ceil(self.tile.threads().into()) + 32;
@@ -451,20 +542,11 @@ impl Planner<'_> {
                 limit: most.into(),
             });
         }
-        let one_row = Tile {
-            tile_q: 1,
-            ty: 1,
-            ..self.tile.clone()
-        };
-        let mut bounds = self.bounds(&[Operand::Weights, Operand::Lse]);
+        let one_row = self.one_row();
+        let mut bounds = self.bounds(Skeleton::Softmax, Emit::Softmax);
         bounds.tile = &one_row;
         bounds.whole_rows = true;
         bounds.flops = 10.0;
-        let lse = if self.problem.outputs().lse {
-            Lse::Caller
-        } else {
-            Lse::None
-        };
         let regions = bounds.split(&Region {
             chunk: 0..1,
             ..region.clone()
@@ -479,24 +561,76 @@ impl Planner<'_> {
     }
 
     fn value_passes(&self, region: &Region) -> Result<Vec<Pass>> {
-        let mut bounds = self.bounds(&[Operand::Value, Operand::Out, Operand::Weights]);
+        let mut bounds = self.bounds(Skeleton::WeightedValues, Emit::Softmax);
         bounds.flops = 2.0 * f64::from(self.problem.shape().head_dim_v);
         bounds.max_kv = self.max_kv();
-        let passes = bounds.split(region)?.into_iter().map(|region| Pass {
+        let mut regions = bounds.split(region)?;
+        let keys_cut = regions.iter().any(|piece| piece.kv != region.kv);
+        let partial = keys_cut && self.needs_partial();
+        if partial {
+            self.accumulate_in_workspace(&mut bounds)?;
+            regions = bounds.split(region)?;
+        }
+        let passes = regions.into_iter().map(|region| Pass {
+            partial,
             resume: region.kv.start > 0,
             ..bounds.pass(Skeleton::WeightedValues, region)
         });
         Ok(passes.collect())
     }
 
-    /// Bounds of a kernel that binds these operands, as far as the problem has them.
-    fn bounds(&self, operands: &[Operand]) -> Bounds<'_> {
-        let present = |&operand: &Operand| Some((operand, self.problem.extent(operand)?));
+    /// Whether several passes over the keys would round in between if they went on from the caller's `out`.
+    fn needs_partial(&self) -> bool {
+        self.problem.dtypes().out != DType::F32
+    }
+
+    fn accumulate_in_workspace(&self, bounds: &mut Bounds<'_>) -> Result<()> {
+        bounds.operands.retain(|bound| bound.operand != Operand::Out);
+        bounds.operands.push(BoundOperand {
+            operand: Operand::Out,
+            extent: self.problem.partial_extent()?,
+            element_bytes: 4,
+        });
+        Ok(())
+    }
+
+    /// The workspace's `out` to the caller's.
+    fn narrow_passes(&self, region: &Region) -> Result<Vec<Pass>> {
+        let one_row = self.one_row();
+        let mut bounds = self.bounds(Skeleton::Narrow, Emit::Softmax);
+        bounds.operands.push(BoundOperand {
+            operand: Operand::Out,
+            extent: self.problem.partial_extent()?,
+            element_bytes: 4,
+        });
+        bounds.tile = &one_row;
+        bounds.whole_rows = true;
+        let regions = bounds.split(&Region {
+            chunk: 0..1,
+            ..region.clone()
+        })?;
+        Ok(regions
+            .into_iter()
+            .map(|region| bounds.pass(Skeleton::Narrow, region))
+            .collect())
+    }
+
+    /// The tile of kernels that own one row a workgroup.
+    fn one_row(&self) -> Tile {
+        Tile {
+            tile_q: 1,
+            ty: 1,
+            ..self.tile.clone()
+        }
+    }
+
+    /// Bounds of a kernel that binds nothing.
+    fn unbound(&self) -> Bounds<'_> {
         Bounds {
             problem: self.problem,
             caps: self.caps,
             tile: self.tile,
-            operands: operands.iter().filter_map(present).collect(),
+            operands: Vec::new(),
             flops: 0.0,
             max_kv: u32::MAX,
             max_scores_bytes: None,
@@ -506,30 +640,43 @@ impl Planner<'_> {
         }
     }
 
+    /// Bounds of a kernel, with the operands that it binds, as far as the problem has them.
+    fn bounds(&self, skeleton: Skeleton, emit: Emit) -> Bounds<'_> {
+        let variant = Variant {
+            emit,
+            lse: true,
+            ..Default::default()
+        };
+        let bindings = KernelConfig::attention(skeleton, self.problem, self.tile, variant).bindings();
+        let bound = self.problem.operands().filter(|&operand| {
+            bindings.iter().any(|&(binding, _)| binding == binding_of(operand)) && emit.binds(operand)
+        });
+        let operands = bound.filter_map(|operand| {
+            Some(BoundOperand {
+                operand,
+                extent: self.problem.extent(operand)?,
+                element_bytes: self.problem.element_bytes(operand),
+            })
+        });
+        Bounds {
+            operands: operands.collect(),
+            ..self.unbound()
+        }
+    }
+
     /// The longest run of keys that one invocation may loop over.
     fn max_kv(&self) -> u32 {
         let shape = self.problem.shape();
+        let keep = self.problem.dropout().map(|dropout| dropout.keep);
+        let generates = matches!(keep, Some(DropoutKeep::Philox { .. }));
         // Before and after the loop over tiles: staging the query tile and the odds and ends.
         let outside = shape.head_dim.saturating_add(64);
         self.caps.max_loop_trips.map_or(u32::MAX, |most| {
-            let tiles = most.saturating_sub(outside) / self.tile.trips_per_tile(&shape);
+            let tiles = most.saturating_sub(outside) / self.tile.trips_per_tile(&shape, generates);
             tiles.max(1).saturating_mul(self.tile.tile_kv())
         })
     }
 }
-
-/// All operands of an attention call.
-const OPERANDS: [Operand; 9] = [
-    Operand::Query,
-    Operand::Key,
-    Operand::Value,
-    Operand::Out,
-    Operand::Lse,
-    Operand::Weights,
-    Operand::Mask,
-    Operand::Bias,
-    Operand::KeyPadding,
-];
 
 /// The most that the scores of the three kernels may take when nobody wants the weights.
 const MAX_SCORES_BYTES: u64 = 128 << 20;

@@ -2,278 +2,56 @@
 //!
 //! Nothing here knows of a GPU.
 
+pub(crate) mod descriptor;
 pub(crate) mod dtype;
 pub(crate) mod inputs;
 pub(crate) mod layout;
 pub(crate) mod mask;
+pub(crate) mod mods;
+pub(crate) mod score;
 pub(crate) mod shape;
+mod validate;
 
+pub use descriptor::{Algorithm, AttentionDescriptor, DTypes, Layouts, Outputs};
 pub use dtype::DType;
-pub use inputs::{HostInputs, HostKeyPadding};
-pub use layout::{Extent, Layout, Strides};
-pub use mask::{Broadcast, CausalAlignment, KeyPadding};
+pub use inputs::{HostInputs, HostKeyPadding, HostTensor};
+pub use layout::{Extent, Layout, Packed, Strides};
+pub use mask::{BlockMaskShape, BlockState, Broadcast, CausalAlignment, KeyPadding, Window};
+pub use mods::{Capture, CaptureElement, Mods};
+pub(crate) use score::dropout_threshold;
+pub use score::{Dropout, DropoutKeep, ScoreStage, philox_keeps};
 pub use shape::AttentionShape;
+pub(crate) use validate::Linear;
 
-use crate::error::{Error, Operand, Result};
-
-/// A request for `out = softmax(scale * query keyᵀ + bias) value`, for every batch and head.
-///
-/// All operands are `f32`. Public fields, a [`Default`] for each, and nothing checked until it becomes a [`Problem`].
-///
-/// ```
-/// use wgpu_attention::{AttentionDescriptor, AttentionShape, CausalAlignment, Problem};
-///
-/// let problem = Problem::new(&AttentionDescriptor {
-///     shape: AttentionShape::new(1, 8, 512, 512, 64),
-///     causal: Some(CausalAlignment::LowerRight),
-///     ..Default::default()
-/// })?;
-/// assert_eq!(problem.scale(), 0.125);
-/// # Ok::<(), wgpu_attention::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct AttentionDescriptor<'a> {
-    /// Name for debugging, shown in GPU captures.
-    pub label: Option<&'a str>,
-    /// All sizes.
-    pub shape: AttentionShape,
-    /// Factor of `query · key`; `None` is `1 / sqrt(head_dim)`. May be negative or 0, not NaN or infinite.
-    pub scale: Option<f32>,
-    /// Closes the keys that lie in a query's future.
-    pub causal: Option<CausalAlignment>,
-    /// A boolean mask: one byte an element, 0 closes, anything else leaves open (PyTorch's `attn_mask`, true = attend).
-    pub mask: Option<Broadcast>,
-    /// An additive bias: one `f32` an element, added after scaling; negative infinity closes.
-    pub bias: Option<Broadcast>,
-    /// Key padding, `[batch, seqlen_k - appended_keys]`, contiguous.
-    pub key_padding: Option<KeyPadding>,
-    /// The last `appended_keys` of the `seqlen_k` keys are open to every query: no causal rule, mask, bias or padding
-    /// reaches them, and the operands of these end before them (PyTorch's `add_bias_kv` and `add_zero_attn`).
-    pub appended_keys: u32,
-    /// How query, key, value and out lie in memory.
-    pub layouts: Layouts,
-    /// What is wanted besides `out`.
-    pub outputs: Outputs,
-    /// Which way to compute; [`Algorithm::Auto`] lets the plan choose.
-    pub algorithm: Algorithm,
-}
-
-/// The layouts of the four tensors with channels.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Layouts {
-    /// `[batch, heads, seqlen_q, head_dim]`.
-    pub query: Layout,
-    /// `[batch, kv_heads, seqlen_k, head_dim]`.
-    pub key: Layout,
-    /// `[batch, kv_heads, seqlen_k, head_dim_v]`.
-    pub value: Layout,
-    /// `[batch, heads, seqlen_q, head_dim_v]`.
-    pub out: Layout,
-}
-
-impl Layouts {
-    /// The same layout for all four.
-    pub const fn all(layout: Layout) -> Self {
-        Self {
-            query: layout,
-            key: layout,
-            value: layout,
-            out: layout,
-        }
-    }
-}
-
-/// What a call hands out besides `out`.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Outputs {
-    /// `[batch, heads, seqlen_q]`, contiguous: `ln(sum_j exp(score_j))`, natural logarithm; negative infinity for a row
-    /// with no open key.
-    pub lse: bool,
-    /// `[batch, heads, seqlen_q, seqlen_k]`, contiguous: the probabilities. Needs [`Algorithm::ThreeKernels`], which
-    /// [`Algorithm::Auto`] then takes.
-    pub weights: bool,
-}
-
-/// The two ways to compute.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum Algorithm {
-    /// The plan chooses, and says why.
-    #[default]
-    Auto,
-    /// One kernel with online softmax: nothing of size `seqlen_q * seqlen_k` is ever stored.
-    Fused,
-    /// Scores, softmax and weights · value as three kernels; can hand out the weights.
-    ThreeKernels,
-}
+use crate::error::{Operand, Result};
+use mods::OwnedMods;
 
 /// A validated request: every size positive, every operand's strides resolved and within 32-bit indexes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     label: Option<String>,
     shape: AttentionShape,
+    dtypes: DTypes,
     scale: f32,
+    softcap: Option<f32>,
     causal: Option<CausalAlignment>,
-    mask: Option<Extent>,
-    bias: Option<Extent>,
-    key_padding: Option<(KeyPadding, Extent)>,
+    window: Option<Window>,
+    key_padding: Option<KeyPadding>,
+    block_mask: Option<BlockMaskShape>,
+    mods: OwnedMods,
+    dropout: Option<Dropout>,
     appended_keys: u32,
-    query: Extent,
-    key: Extent,
-    value: Extent,
-    out: Extent,
-    lse: Extent,
-    weights: Extent,
+    packed: Option<Packed>,
     outputs: Outputs,
     algorithm: Algorithm,
+    /// Every operand that a call takes or gives, with where its elements lie.
+    operands: Vec<(Operand, Extent)>,
 }
 
 impl Problem {
     /// Checks a descriptor. Errors name the operand, what came and what was expected.
     pub fn new(descriptor: &AttentionDescriptor<'_>) -> Result<Self> {
-        let AttentionDescriptor {
-            shape,
-            layouts,
-            outputs,
-            algorithm,
-            appended_keys,
-            ..
-        } = descriptor.clone();
-        shape.validate()?;
-        let AttentionShape {
-            batch,
-            heads,
-            kv_heads,
-            seqlen_q,
-            seqlen_k,
-            head_dim,
-            head_dim_v,
-        } = shape;
-        let scale = match descriptor.scale {
-            None => (1.0 / f64::from(head_dim).sqrt()) as f32,
-            Some(scale) if scale.is_finite() => scale,
-            Some(value) => {
-                return Err(Error::NotFinite {
-                    parameter: "scale",
-                    value,
-                });
-            }
-        };
-        if appended_keys > seqlen_k {
-            return Err(Error::AppendedKeys {
-                appended_keys,
-                seqlen_k,
-            });
-        }
-        let masked_keys = seqlen_k - appended_keys;
-        for (operand, rows) in [(Operand::Query, seqlen_q), (Operand::Key, seqlen_k)] {
-            // Shaders compare positions as signed numbers.
-            if rows > MAX_ROWS {
-                return Err(Error::IndexOverflow {
-                    operand,
-                    elements: rows.into(),
-                    limit: MAX_ROWS.into(),
-                });
-            }
-        }
-        let full = [batch, heads, seqlen_q, masked_keys];
-        let operand_over_keys = |operand, broadcast: Option<Broadcast>| match broadcast {
-            None => Ok(None),
-            Some(broadcast) if masked_keys == 0 || broadcast.shape.contains(&0) => Err(Error::Shape {
-                operand,
-                actual: broadcast.shape.to_vec(),
-                expected: format!("sizes of at least 1 that broadcast to {full:?}"),
-            }),
-            Some(broadcast) => broadcast.resolve(operand, full).map(Some),
-        };
-        let key_padding = match descriptor.key_padding {
-            None => None,
-            Some(_) if masked_keys == 0 => {
-                let expected = "at least one key that is not appended".into();
-                return Err(Error::Shape {
-                    operand: Operand::KeyPadding,
-                    actual: vec![batch, 0],
-                    expected,
-                });
-            }
-            Some(kind) => Some((
-                kind,
-                Extent::contiguous(Operand::KeyPadding, [batch, 1, 1, masked_keys])?,
-            )),
-        };
-        if outputs.weights && algorithm == Algorithm::Fused {
-            return Err(Error::Unsupported {
-                what: "weights from the fused kernel".into(),
-                why: "it never stores them; use Algorithm::Auto or Algorithm::ThreeKernels".into(),
-            });
-        }
-        let problem = Self {
-            label: descriptor.label.map(str::to_owned),
-            shape,
-            scale,
-            causal: descriptor.causal,
-            mask: operand_over_keys(Operand::Mask, descriptor.mask)?,
-            bias: operand_over_keys(Operand::Bias, descriptor.bias)?,
-            key_padding,
-            appended_keys,
-            query: Extent::new(Operand::Query, layouts.query, [batch, heads, seqlen_q, head_dim])?,
-            key: Extent::new(Operand::Key, layouts.key, [batch, kv_heads, seqlen_k, head_dim])?,
-            value: Extent::new(Operand::Value, layouts.value, [batch, kv_heads, seqlen_k, head_dim_v])?,
-            out: Extent::new(Operand::Out, layouts.out, [batch, heads, seqlen_q, head_dim_v])?,
-            lse: Extent::contiguous(Operand::Lse, [batch, heads, 1, seqlen_q])?,
-            weights: weights_extent(shape, outputs.weights)?,
-            outputs,
-            algorithm,
-        };
-        problem.out.validate_apart(Operand::Out)?;
-        Ok(problem)
-    }
-
-    /// A projection `y = x Wᵀ + b` in the terms of an attention problem: rows of `x` are queries, rows of `W` keys, `y` the
-    /// scores.
-    pub(crate) fn linear(linear: &Linear) -> Result<Self> {
-        let Linear {
-            batch,
-            rows,
-            in_features,
-            out_features,
-            input,
-            output,
-            bias,
-        } = *linear;
-        let problem = Self::new(&AttentionDescriptor {
-            label: Some("linear"),
-            shape: AttentionShape::new(batch, 1, rows, out_features, in_features),
-            bias: bias.then_some(Broadcast::new([1, 1, 1, out_features])),
-            algorithm: Algorithm::ThreeKernels,
-            ..Default::default()
-        })?;
-        let strides = |[batch, row]: [u32; 2]| [batch.into(), 0, row.into(), 1];
-        Ok(Self {
-            query: Extent::strided(Operand::Query, [batch, 1, rows, in_features], strides(input))?,
-            key: Extent::contiguous(Operand::Projection, [1, 1, out_features, in_features])?,
-            weights: Extent::strided(Operand::Out, [batch, 1, rows, out_features], strides(output))?,
-            outputs: Outputs {
-                weights: true,
-                lse: false,
-            },
-            ..problem
-        })
-    }
-
-    /// The mean of weights over heads in the terms of an attention problem: `out` is `[batch, 1, seqlen_q, seqlen_k]`.
-    pub(crate) fn average_heads(batch: u32, heads: u32, seqlen_q: u32, seqlen_k: u32) -> Result<Self> {
-        let problem = Self::new(&AttentionDescriptor {
-            label: Some("average of heads"),
-            shape: AttentionShape::new(batch, heads, seqlen_q, seqlen_k, 1),
-            scale: Some((1.0 / f64::from(heads)) as f32),
-            outputs: Outputs {
-                weights: true,
-                lse: false,
-            },
-            ..Default::default()
-        })?;
-        let out = Extent::contiguous(Operand::Out, [batch, 1, seqlen_q, seqlen_k])?;
-        Ok(Self { out, ..problem })
+        validate::problem(descriptor)
     }
 
     /// Name for debugging.
@@ -286,9 +64,19 @@ impl Problem {
         self.shape
     }
 
+    /// Storage types.
+    pub fn dtypes(&self) -> DTypes {
+        self.dtypes
+    }
+
     /// Factor of `query · key`, the default filled in.
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+
+    /// The softcap, if there is a finite one.
+    pub fn softcap(&self) -> Option<f32> {
+        self.softcap
     }
 
     /// Where the causal diagonal lies, if there is one.
@@ -296,17 +84,42 @@ impl Problem {
         self.causal
     }
 
-    /// With a causal rule: key `j` is open for query `i` when `j <= i + causal_offset`.
-    pub fn causal_offset(&self) -> Option<i64> {
-        self.causal.map(|alignment| match alignment {
+    /// The sliding window, if there is one with a bound.
+    pub fn window(&self) -> Option<Window> {
+        self.window
+    }
+
+    /// What is added to a query's index to find its own position among keys, when all sequences are of full length.
+    pub fn offset(&self, alignment: CausalAlignment) -> i64 {
+        match alignment {
             CausalAlignment::UpperLeft => 0,
             CausalAlignment::LowerRight => i64::from(self.masked_keys()) - i64::from(self.shape.seqlen_q),
-        })
+        }
+    }
+
+    /// With a causal rule: key `j` is open for query `i` when `j <= i + causal_offset`.
+    pub fn causal_offset(&self) -> Option<i64> {
+        self.causal.map(|alignment| self.offset(alignment))
     }
 
     /// What the key padding operand holds, if there is one.
     pub fn key_padding(&self) -> Option<KeyPadding> {
-        self.key_padding.map(|(kind, _)| kind)
+        self.key_padding
+    }
+
+    /// The shape of the block mask, if there is one.
+    pub fn block_mask(&self) -> Option<BlockMaskShape> {
+        self.block_mask
+    }
+
+    /// The caller's own functions.
+    pub(crate) fn mods(&self) -> &OwnedMods {
+        &self.mods
+    }
+
+    /// The dropout, if any weight is dropped.
+    pub fn dropout(&self) -> Option<Dropout> {
+        self.dropout
     }
 
     /// Number of keys at the end that are open to every query.
@@ -319,9 +132,27 @@ impl Problem {
         self.shape.seqlen_k - self.appended_keys
     }
 
-    /// Whether some position may be closed.
+    /// How sequences are packed, if they are.
+    pub fn packed(&self) -> Option<Packed> {
+        self.packed
+    }
+
+    /// Whether sequences may be shorter than the shape says.
+    pub fn has_lengths(&self) -> bool {
+        self.packed.is_some() || self.key_padding == Some(KeyPadding::Lengths)
+    }
+
+    /// Whether some position of a sequence may be closed.
     pub fn may_close(&self) -> bool {
-        self.causal.is_some() || self.mask.is_some() || self.bias.is_some() || self.key_padding.is_some()
+        let padded = matches!(self.key_padding, Some(KeyPadding::Additive | KeyPadding::Boolean));
+        let modified = self.mods.score_mod.is_some() || self.mods.mask_mod.is_some();
+        self.causal.is_some()
+            || self.window.is_some()
+            || self.block_mask.is_some()
+            || self.has(Operand::Mask)
+            || self.has(Operand::Bias)
+            || padded
+            || modified
     }
 
     /// What is wanted besides `out`.
@@ -329,33 +160,75 @@ impl Problem {
         self.outputs
     }
 
+    /// The query rows whose weights and scores are handed out.
+    pub fn rows(&self) -> std::ops::Range<u32> {
+        let [begin, end] = self.outputs.rows.unwrap_or([0, self.shape.seqlen_q]);
+        begin..end
+    }
+
     /// Which way to compute was asked for.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
+    /// Every operand that a call takes or gives.
+    pub fn operands(&self) -> impl Iterator<Item = Operand> {
+        self.operands.iter().map(|(operand, _)| *operand)
+    }
+
+    /// Whether a call takes or gives this operand.
+    pub fn has(&self, operand: Operand) -> bool {
+        self.extent(operand).is_some()
+    }
+
     /// An operand's sizes and strides; `None` when the problem does not have it.
     pub fn extent(&self, operand: Operand) -> Option<Extent> {
+        let found = self.operands.iter().find(|(present, _)| *present == operand)?;
+        Some(found.1)
+    }
+
+    /// Where the lse of each row lies, wanted or not: `[batch, heads, seqlen_q]`, or `[heads, tokens_q]` of packed sequences.
+    pub(crate) fn lse_extent(&self) -> Result<Extent> {
+        let AttentionShape {
+            batch, heads, seqlen_q, ..
+        } = self.shape;
+        let [sequences, rows] = match self.packed {
+            None => [batch, seqlen_q],
+            Some(packed) => [1, packed.tokens_q],
+        };
+        Extent::contiguous(Operand::Lse, [sequences, heads, 1, rows])
+    }
+
+    /// `out` as the workspace holds it between dispatches: contiguous, in `f32`, rows a multiple of four long.
+    pub(crate) fn partial_extent(&self) -> Result<Extent> {
+        let lse = self.lse_extent()?;
+        let channels = self.shape.head_dim_v.checked_next_multiple_of(4).unwrap_or(u32::MAX);
+        Extent::contiguous(Operand::Out, [lse.sizes[0], lse.sizes[1], lse.sizes[3], channels])
+    }
+
+    /// Whether all rows' weights are handed out.
+    pub(crate) fn hands_out_all_weights(&self) -> bool {
+        self.outputs.weights && self.rows() == (0..self.shape.seqlen_q)
+    }
+
+    /// The storage type of a floating-point operand.
+    pub fn dtype(&self, operand: Operand) -> DType {
         match operand {
-            Operand::Query => Some(self.query),
-            Operand::Key => Some(self.key),
-            Operand::Value => Some(self.value),
-            Operand::Out => Some(self.out),
-            Operand::Lse => self.outputs.lse.then_some(self.lse),
-            Operand::Weights => self.outputs.weights.then_some(self.weights),
-            Operand::Mask => self.mask,
-            Operand::Bias => self.bias,
-            Operand::KeyPadding => self.key_padding.map(|(_, extent)| extent),
-            Operand::Projection => None,
+            Operand::Query => self.dtypes.query,
+            Operand::Key => self.dtypes.key,
+            Operand::Value => self.dtypes.value,
+            Operand::Out => self.dtypes.out,
+            Operand::Bias => self.dtypes.bias,
+            _ => DType::F32,
         }
     }
 
     /// Bytes of one element of an operand.
     pub fn element_bytes(&self, operand: Operand) -> u64 {
         match operand {
-            Operand::Mask => 1,
-            Operand::KeyPadding if self.key_padding() == Some(KeyPadding::Boolean) => 1,
-            _ => 4,
+            Operand::Mask | Operand::DropoutMask => 1,
+            Operand::KeyPadding if self.key_padding == Some(KeyPadding::Boolean) => 1,
+            _ => self.dtype(operand).bytes(),
         }
     }
 
@@ -364,29 +237,9 @@ impl Problem {
         let extent = self.extent(operand)?;
         Some((extent.span() * self.element_bytes(operand)).next_multiple_of(4))
     }
-}
 
-/// The sizes of a projection; strides are `[batch, row]`, in elements.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Linear {
-    pub(crate) batch: u32,
-    pub(crate) rows: u32,
-    pub(crate) in_features: u32,
-    pub(crate) out_features: u32,
-    pub(crate) input: [u32; 2],
-    pub(crate) output: [u32; 2],
-    pub(crate) bias: bool,
-}
-
-/// The most rows of a sequence.
-const MAX_ROWS: u32 = i32::MAX as u32 / 2;
-
-/// The weights' extent, which must only be within reach when somebody asks for them.
-fn weights_extent(shape: AttentionShape, wanted: bool) -> Result<Extent> {
-    let sizes = [shape.batch, shape.heads, shape.seqlen_q, shape.seqlen_k];
-    match Extent::contiguous(Operand::Weights, sizes) {
-        Ok(extent) => Ok(extent),
-        Err(error) if wanted => Err(error),
-        Err(_) => Extent::contiguous(Operand::Weights, [1; 4]),
+    fn set(&mut self, operand: Operand, extent: Extent) {
+        self.operands.retain(|(present, _)| *present != operand);
+        self.operands.push((operand, extent));
     }
 }

@@ -1,26 +1,43 @@
 //! The CPU oracle: plain loops in `f64` that define every feature. Slow on purpose: no tiling, no cleverness, no GPU.
 //!
-//! For query row `i` of head `h`: `score[j] = scale * (query[i] · key[j]) + bias + padding`; closed positions are left out
-//! altogether, so nothing behind a mask reaches a result; `lse = ln(sum_j exp(score[j]))`;
-//! `weights[j] = exp(score[j] - lse)`; `out = sum_j weights[j] * value[j]`. A row with no open key gives zeros and an lse of
-//! negative infinity. NaN in an open position spreads as IEEE 754 says.
+//! For query row `i` of head `h`, with `p = i + offset` its own position among the keys:
+//!
+//! ```text
+//! score[j]  = scale * (query[i] · key[j])                      ScoreStage::Scaled
+//! score[j]  = softcap * tanh(score[j] / softcap)               ScoreStage::Capped
+//! score[j]  = score_mod(score[j], batch, head, i, j)
+//! score[j] += -slope[h] * |p - j| + bias + additive padding    ScoreStage::Biased, closed positions left out
+//! lse       = ln(sum_j exp(score[j]) + exp(sink[h]))
+//! weight[j] = prob_mod(exp(score[j] - lse), batch, head, i, j)
+//! out       = sum_j weight[j] * keep[j] / (1 - probability) * value[j]
+//! ```
+//!
+//! Closed positions are left out altogether, so nothing behind a mask reaches a result. A row with no open key gives zeros and
+//! an lse of negative infinity (with a sink, the sink). NaN in an open position spreads as IEEE 754 says.
 
 mod multi_head;
+mod row;
 
 pub use multi_head::{MultiHeadReference, multi_head, multi_head_in};
+pub use row::is_open;
+pub(crate) use row::{Real, Tensors, row};
 
-use crate::error::{Operand, Result};
-use crate::problem::{Extent, HostInputs, HostKeyPadding, Problem};
+use crate::error::{Error, Operand, Result};
+use crate::problem::{Extent, HostInputs, Problem, ScoreStage};
+use row::Call;
 
 /// All that a problem asks for, computed in `f64`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
     /// `out` as it lies in memory by the problem's layout; gaps between its elements are 0.
     pub out: Vec<f64>,
-    /// `[batch, heads, seqlen_q]`.
+    /// `[batch, heads, seqlen_q]`, or `[heads, tokens_q]` of packed sequences.
     pub lse: Vec<f64>,
-    /// `[batch, heads, seqlen_q, seqlen_k]` if the problem asks for weights, else empty.
+    /// `[batch, heads, rows, seqlen_k]` if the problem asks for weights, else empty.
     pub weights: Vec<f64>,
+    /// `[batch, heads, rows, seqlen_k]` if the problem asks for scores, else empty. Behind the end of a shorter sequence they
+    /// are 0 as long as masks do not count, and closed once they do.
+    pub scores: Vec<f64>,
 }
 
 /// One row of one head.
@@ -32,15 +49,32 @@ pub struct ReferenceRow {
     pub lse: f64,
     /// `[seqlen_k]`.
     pub weights: Vec<f64>,
+    /// `[seqlen_k]`, at the stage that the problem asks for; empty if it asks for none.
+    pub scores: Vec<f64>,
 }
 
 /// Which number type the same formulas are computed in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Precision {
     /// The reference itself.
+    #[default]
     F64,
     /// The naive computation in single precision, by whose error tolerances are measured.
     F32,
+}
+
+/// A score or a weight, and `[batch, head, q_idx, kv_idx]`.
+pub type ValueMod<'a> = &'a dyn Fn(f64, [u32; 4]) -> f64;
+
+/// The caller's functions of a [`Mods`](crate::Mods) once more, in Rust: the reference does not run WGSL.
+#[derive(Clone, Copy, Default)]
+pub struct ReferenceMods<'a> {
+    /// `score_mod`; negative infinity closes.
+    pub score_mod: Option<ValueMod<'a>>,
+    /// `mask_mod`, from `[batch, head, q_idx, kv_idx]`.
+    pub mask_mod: Option<&'a dyn Fn([u32; 4]) -> bool>,
+    /// `prob_mod`.
+    pub prob_mod: Option<ValueMod<'a>>,
 }
 
 /// Computes a whole problem.
@@ -51,8 +85,7 @@ pub enum Precision {
 /// // Two keys that match a query equally: their values are averaged.
 /// let shape = AttentionShape { head_dim_v: 1, ..AttentionShape::new(1, 1, 1, 2, 2) };
 /// let problem = Problem::new(&AttentionDescriptor { shape, ..Default::default() })?;
-/// let (query, key, value) = ([1.0, 1.0], [1.0, 0.0, 0.0, 1.0], [10.0, 20.0]);
-/// let inputs = HostInputs { query: &query, key: &key, value: &value, ..Default::default() };
+/// let inputs = HostInputs::new(&[1.0f32, 1.0], &[1.0f32, 0.0, 0.0, 1.0], &[10.0f32, 20.0]);
 /// let result = reference::attention(&problem, &inputs)?;
 /// assert!((result.out[0] - 15.0).abs() < 1e-12);
 /// # Ok::<(), wgpu_attention::Error>(())
@@ -63,24 +96,55 @@ pub fn attention(problem: &Problem, inputs: &HostInputs<'_>) -> Result<Reference
 
 /// Computes a whole problem in a given precision.
 pub fn attention_in(precision: Precision, problem: &Problem, inputs: &HostInputs<'_>) -> Result<Reference> {
+    attention_with(precision, problem, inputs, &ReferenceMods::default())
+}
+
+/// Computes a whole problem with the caller's functions.
+///
+/// # Errors
+/// [`Error::Unsupported`] when the problem has a function that `mods` lacks.
+pub fn attention_with(
+    precision: Precision,
+    problem: &Problem,
+    inputs: &HostInputs<'_>,
+    mods: &ReferenceMods<'_>,
+) -> Result<Reference> {
     inputs.validate(problem)?;
+    validate_mods(problem, mods)?;
     let shape = problem.shape();
     let out_extent = extent(problem, Operand::Out);
+    let lse_extent = problem.lse_extent()?;
     let mut result = Reference {
         out: vec![0.0; span(&out_extent)],
-        lse: Vec::new(),
+        lse: vec![f64::NEG_INFINITY; span(&lse_extent)],
         weights: Vec::new(),
+        scores: Vec::new(),
     };
+    let handed_out = problem.rows();
     for batch in 0..shape.batch {
+        let sequence = row::sequence_of(problem, inputs, batch);
         for head in 0..shape.heads {
             for q_idx in 0..shape.seqlen_q {
-                let row = compute_row(precision, problem, inputs, [batch, head, q_idx]);
-                for (channel, value) in (0..).zip(&row.out) {
-                    result.out[index(&out_extent, [batch, head, q_idx, channel])] = *value;
+                let row = if q_idx < sequence.rows {
+                    compute_row(precision, problem, inputs, mods, [batch, head, q_idx])
+                } else {
+                    behind_end(problem)
+                };
+                if q_idx < sequence.rows {
+                    let [sequence_number, at] = match problem.packed() {
+                        None => [batch, q_idx],
+                        Some(_) => [0, sequence.query_base + q_idx],
+                    };
+                    for (channel, value) in (0..).zip(&row.out) {
+                        result.out[index(&out_extent, [sequence_number, head, at, channel])] = *value;
+                    }
+                    result.lse[index(&lse_extent, [sequence_number, head, 0, at])] = row.lse;
                 }
-                result.lse.push(row.lse);
-                if problem.outputs().weights {
-                    result.weights.extend(row.weights);
+                if handed_out.contains(&q_idx) {
+                    if problem.outputs().weights {
+                        result.weights.extend(row.weights);
+                    }
+                    result.scores.extend(row.scores);
                 }
             }
         }
@@ -101,183 +165,81 @@ pub fn rows_in(
     inputs: &HostInputs<'_>,
     positions: &[[u32; 3]],
 ) -> Result<Vec<ReferenceRow>> {
+    rows_with(precision, problem, inputs, &ReferenceMods::default(), positions)
+}
+
+/// Computes single rows with the caller's functions.
+pub fn rows_with(
+    precision: Precision,
+    problem: &Problem,
+    inputs: &HostInputs<'_>,
+    mods: &ReferenceMods<'_>,
+    positions: &[[u32; 3]],
+) -> Result<Vec<ReferenceRow>> {
     inputs.validate(problem)?;
+    validate_mods(problem, mods)?;
     let shape = problem.shape();
     let wrap = |&[batch, head, q_idx]: &[u32; 3]| [batch % shape.batch, head % shape.heads, q_idx % shape.seqlen_q];
     Ok(positions
         .iter()
-        .map(|position| compute_row(precision, problem, inputs, wrap(position)))
+        .map(|position| {
+            let [batch, head, q_idx] = wrap(position);
+            match q_idx < row::sequence_of(problem, inputs, batch).rows {
+                true => compute_row(precision, problem, inputs, mods, [batch, head, q_idx]),
+                false => behind_end(problem),
+            }
+        })
         .collect())
 }
 
-/// Whether key `kv_idx` is open for a query row, whatever its scores.
-pub fn is_open(problem: &Problem, inputs: &HostInputs<'_>, [batch, head, q_idx]: [u32; 3], kv_idx: u32) -> bool {
-    if kv_idx >= problem.masked_keys() {
-        return true;
+fn validate_mods(problem: &Problem, mods: &ReferenceMods<'_>) -> Result<()> {
+    let asked = problem.mods();
+    for (name, asked, given) in [
+        ("score_mod", asked.score_mod.is_some(), mods.score_mod.is_some()),
+        ("mask_mod", asked.mask_mod.is_some(), mods.mask_mod.is_some()),
+        ("prob_mod", asked.prob_mod.is_some(), mods.prob_mod.is_some()),
+    ] {
+        if asked != given {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "the reference of a problem {} {name}",
+                    if asked { "with" } else { "without" }
+                ),
+                why: "ReferenceMods must hold the functions that the problem has, and no other".into(),
+            });
+        }
     }
-    let causal = problem
-        .causal_offset()
-        .is_none_or(|offset| i64::from(kv_idx) <= i64::from(q_idx) + offset);
-    let mask = inputs
-        .mask
-        .is_none_or(|mask| mask[at(problem, Operand::Mask, [batch, head, q_idx, kv_idx])] != 0);
-    let bias = bias(problem, inputs, [batch, head, q_idx, kv_idx]) != f32::NEG_INFINITY;
-    let padded = at_padding(problem, batch, kv_idx);
-    let padding = match inputs.key_padding {
-        None => true,
-        Some(HostKeyPadding::Boolean(padding)) => padding[padded] != 0,
-        Some(HostKeyPadding::Additive(padding)) => padding[padded] != f32::NEG_INFINITY,
-    };
-    causal && mask && bias && padding
+    Ok(())
 }
 
-fn compute_row(precision: Precision, problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 3]) -> ReferenceRow {
-    let tensors = Tensors {
-        query: inputs.query,
-        key: inputs.key,
-        value: inputs.value,
-    };
-    match precision {
-        Precision::F64 => row::<f64, f32>(problem, &tensors, inputs, position),
-        Precision::F32 => row::<f32, f32>(problem, &tensors, inputs, position),
-    }
-}
-
-/// Query, key and value in any precision; what else a row needs comes with [`HostInputs`].
-struct Tensors<'a, N> {
-    query: &'a [N],
-    key: &'a [N],
-    value: &'a [N],
-}
-
-/// What the formulas need of a number.
-trait Real:
-    Copy
-    + PartialOrd
-    + std::ops::Add<Output = Self>
-    + std::ops::AddAssign
-    + std::ops::Sub<Output = Self>
-    + std::ops::Mul<Output = Self>
-    + std::ops::Div<Output = Self>
-    + From<f32>
-    + Into<f64>
-{
-    fn exp(self) -> Self;
-    fn ln(self) -> Self;
-    /// A value that came from this type.
-    fn back(value: f64) -> Self;
-}
-
-impl Real for f32 {
-    fn exp(self) -> Self {
-        self.exp()
-    }
-    fn ln(self) -> Self {
-        self.ln()
-    }
-    fn back(value: f64) -> Self {
-        value as f32
-    }
-}
-
-impl Real for f64 {
-    fn exp(self) -> Self {
-        self.exp()
-    }
-    fn ln(self) -> Self {
-        self.ln()
-    }
-    fn back(value: f64) -> Self {
-        value
-    }
-}
-
-fn row<T: Real + From<N>, N: Copy>(
+fn compute_row(
+    precision: Precision,
     problem: &Problem,
-    tensors: &Tensors<'_, N>,
     inputs: &HostInputs<'_>,
+    mods: &ReferenceMods<'_>,
     position: [u32; 3],
 ) -> ReferenceRow {
-    let shape = problem.shape();
-    let [batch, head, q_idx] = position;
-    let kv_head = head / shape.group_size();
-    let zero = <T as From<f32>>::from(0.0);
-
-    // Scores of the open keys, by key.
-    let mut scores: Vec<(u32, T)> = Vec::new();
-    let query = channels(tensors.query, problem, Operand::Query, [batch, head, q_idx]);
-    for kv_idx in (0..shape.seqlen_k).filter(|&kv_idx| is_open(problem, inputs, position, kv_idx)) {
-        let mut product = zero;
-        for (q, k) in query
-            .iter()
-            .zip(channels(tensors.key, problem, Operand::Key, [batch, kv_head, kv_idx]))
-        {
-            product += <T as From<N>>::from(*q) * <T as From<N>>::from(*k);
-        }
-        let mut score = product * <T as From<f32>>::from(problem.scale());
-        if kv_idx < problem.masked_keys() {
-            score += <T as From<f32>>::from(bias(problem, inputs, [batch, head, q_idx, kv_idx]));
-            if let Some(HostKeyPadding::Additive(padding)) = inputs.key_padding {
-                score += <T as From<f32>>::from(padding[at_padding(problem, batch, kv_idx)]);
-            }
-        }
-        scores.push((kv_idx, score));
+    let call = Call { problem, inputs, mods };
+    match precision {
+        Precision::F64 => row::<f64, _>(&call, &row::HostTensors(inputs), position),
+        Precision::F32 => row::<f32, _>(&call, &row::HostTensors(inputs), position),
     }
+}
 
-    let mut result = ReferenceRow {
+/// A row that its sequence does not have.
+fn behind_end(problem: &Problem) -> ReferenceRow {
+    let shape = problem.shape();
+    let keys = shape.seqlen_k as usize;
+    ReferenceRow {
         out: vec![0.0; shape.head_dim_v as usize],
         lse: f64::NEG_INFINITY,
-        weights: vec![0.0; shape.seqlen_k as usize],
-    };
-    let Some(&(_, first)) = scores.first() else {
-        return result;
-    };
-    let row_max = scores
-        .iter()
-        .fold(first, |max, &(_, score)| if score > max { score } else { max });
-    let mut row_sum = zero;
-    for (_, score) in &scores {
-        row_sum += (*score - row_max).exp();
+        weights: vec![0.0; keys],
+        scores: match problem.outputs().scores {
+            None => Vec::new(),
+            Some(ScoreStage::Biased) => vec![f64::NEG_INFINITY; keys],
+            Some(_) => vec![0.0; keys],
+        },
     }
-    let mut out = vec![zero; shape.head_dim_v as usize];
-    for (kv_idx, score) in scores {
-        let weight = (score - row_max).exp() / row_sum;
-        result.weights[kv_idx as usize] = weight.into();
-        for (sum, v) in out.iter_mut().zip(channels(
-            tensors.value,
-            problem,
-            Operand::Value,
-            [batch, kv_head, kv_idx],
-        )) {
-            *sum += weight * <T as From<N>>::from(*v);
-        }
-    }
-    result.lse = (row_max + row_sum.ln()).into();
-    result.out = out.into_iter().map(Into::into).collect();
-    result
-}
-
-/// The channels of one row.
-fn channels<'a, N>(data: &'a [N], problem: &Problem, operand: Operand, [batch, head, row]: [u32; 3]) -> &'a [N] {
-    let extent = extent(problem, operand);
-    let first = index(&extent, [batch, head, row, 0]);
-    &data[first..first + extent.sizes[3] as usize]
-}
-
-fn bias(problem: &Problem, inputs: &HostInputs<'_>, position: [u32; 4]) -> f32 {
-    inputs
-        .bias
-        .map_or(0.0, |bias| bias[at(problem, Operand::Bias, position)])
-}
-
-fn at_padding(problem: &Problem, batch: u32, kv_idx: u32) -> usize {
-    problem
-        .extent(Operand::KeyPadding)
-        .map_or(0, |extent| index(&extent, [batch, 0, 0, kv_idx]))
-}
-
-fn at(problem: &Problem, operand: Operand, position: [u32; 4]) -> usize {
-    index(&extent(problem, operand), position)
 }
 
 /// The operand's extent; one that the problem does not have is never asked for, since the inputs were validated.

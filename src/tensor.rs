@@ -27,7 +27,7 @@ impl Tensor {
 pub struct BufferAt<'a> {
     /// The buffer.
     pub buffer: &'a wgpu::Buffer,
-    /// Where element `[0, 0, 0, 0]` lies: a multiple of 4, except for boolean masks. Multiples of 16 run faster.
+    /// Where element `[0, 0, 0, 0]` lies: a multiple of the element's size. Multiples of four elements run faster.
     pub offset_bytes: u64,
 }
 
@@ -52,18 +52,32 @@ impl<'a> From<&'a Tensor> for BufferAt<'a> {
 /// The operands that a call reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// `[batch, heads, seqlen_q, head_dim]` in the descriptor's layout, `f32`.
+    /// `[batch, heads, seqlen_q, head_dim]` in the descriptor's layout and type.
     pub query: BufferAt<'a>,
-    /// `[batch, kv_heads, seqlen_k, head_dim]` in the descriptor's layout, `f32`.
+    /// `[batch, kv_heads, seqlen_k, head_dim]` in the descriptor's layout and type.
     pub key: BufferAt<'a>,
-    /// `[batch, kv_heads, seqlen_k, head_dim_v]` in the descriptor's layout, `f32`.
+    /// `[batch, kv_heads, seqlen_k, head_dim_v]` in the descriptor's layout and type.
     pub value: BufferAt<'a>,
     /// The boolean mask, one byte an element, if the descriptor names one.
     pub mask: Option<BufferAt<'a>>,
     /// The additive bias, `f32`, if the descriptor names one.
     pub bias: Option<BufferAt<'a>>,
-    /// The key padding, bytes or `f32` as the descriptor says, if it names one.
+    /// The key padding, bytes, `f32` or `u32` lengths as the descriptor says, if it names one.
     pub key_padding: Option<BufferAt<'a>>,
+    /// `[heads]`, `f32`, if the descriptor says ALiBi.
+    pub alibi_slopes: Option<BufferAt<'a>>,
+    /// `[heads]`, `f32`, if the descriptor says so.
+    pub sinks: Option<BufferAt<'a>>,
+    /// `[batch, heads, seqlen_q, seqlen_k]`, bytes, if the descriptor's dropout is given.
+    pub dropout_mask: Option<BufferAt<'a>>,
+    /// `[batch, heads, q blocks, kv blocks]` of the descriptor's block mask, `u32`.
+    pub block_mask: Option<BufferAt<'a>>,
+    /// `[batch + 1]`, `u32`, if the descriptor says packed. Read on the GPU: planning needs no readback.
+    pub cu_seqlens_q: Option<BufferAt<'a>>,
+    /// `[batch + 1]`, `u32`, if the descriptor says packed.
+    pub cu_seqlens_k: Option<BufferAt<'a>>,
+    /// The descriptor's captures, in its order, each at a multiple of the device's storage offset alignment.
+    pub captures: &'a [BufferAt<'a>],
 }
 
 impl<'a> Inputs<'a> {
@@ -76,6 +90,13 @@ impl<'a> Inputs<'a> {
             mask: None,
             bias: None,
             key_padding: None,
+            alibi_slopes: None,
+            sinks: None,
+            dropout_mask: None,
+            block_mask: None,
+            cu_seqlens_q: None,
+            cu_seqlens_k: None,
+            captures: &[],
         }
     }
 }
@@ -83,12 +104,14 @@ impl<'a> Inputs<'a> {
 /// The operands that a call writes. None may share a buffer with an input, nor overlap another output.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputBuffers<'a> {
-    /// `[batch, heads, seqlen_q, head_dim_v]` in the descriptor's layout, `f32`.
+    /// `[batch, heads, seqlen_q, head_dim_v]` in the descriptor's layout and type.
     pub out: BufferAt<'a>,
     /// `[batch, heads, seqlen_q]`, `f32`, if the descriptor asks for it.
     pub lse: Option<BufferAt<'a>>,
-    /// `[batch, heads, seqlen_q, seqlen_k]`, `f32`, if the descriptor asks for it.
+    /// `[batch, heads, rows, seqlen_k]`, `f32`, if the descriptor asks for it.
     pub weights: Option<BufferAt<'a>>,
+    /// `[batch, heads, rows, seqlen_k]`, `f32`, if the descriptor asks for it.
+    pub scores: Option<BufferAt<'a>>,
 }
 
 impl<'a> OutputBuffers<'a> {
@@ -98,6 +121,7 @@ impl<'a> OutputBuffers<'a> {
             out: out.into(),
             lse: None,
             weights: None,
+            scores: None,
         }
     }
 }
@@ -109,6 +133,8 @@ pub struct OutputTensors {
     pub out: Tensor,
     /// `[batch, heads, seqlen_q]`, if the descriptor asks for it.
     pub lse: Option<Tensor>,
-    /// `[batch, heads, seqlen_q, seqlen_k]`, if the descriptor asks for it.
+    /// `[batch, heads, rows, seqlen_k]`, if the descriptor asks for it.
     pub weights: Option<Tensor>,
+    /// `[batch, heads, rows, seqlen_k]`, if the descriptor asks for it.
+    pub scores: Option<Tensor>,
 }

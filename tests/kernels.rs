@@ -3,7 +3,8 @@
 
 mod support;
 
-use support::{OwnedInputs, Tolerance, compare, engines, inputs::for_each_element};
+use support::run::{check, check_inputs, run};
+use support::{OwnedInputs, Tolerance, compare, engines};
 use wgpu_attention::kernel::source::Unroll;
 use wgpu_attention::reference::{self, Precision};
 use wgpu_attention::{
@@ -11,124 +12,17 @@ use wgpu_attention::{
     KeyPadding, Layout, Layouts, Operand, OutputBuffers, Outputs, Problem, Strides, Tensor,
 };
 
-/// What outputs hold before a run: a NaN of a pattern that no computation makes.
-const POISON: u32 = 0x7fc0_dead;
-
-/// The raw results of one run, gaps included.
-#[derive(Clone, Debug, PartialEq)]
-struct Run {
-    out: Vec<u32>,
-    lse: Option<Vec<u32>>,
-    weights: Option<Vec<u32>>,
-}
-
-fn poisoned(engine: &Engine, problem: &Problem, operand: Operand) -> Option<Tensor> {
-    let bytes = problem.span_bytes(operand)?;
-    Some(
-        engine
-            .upload_bytes(bytemuck::cast_slice(&vec![POISON; bytes as usize / 4]))
-            .unwrap(),
-    )
-}
-
-fn bits(engine: &Engine, tensor: &Tensor) -> Vec<u32> {
-    engine.read(tensor).unwrap().into_iter().map(f32::to_bits).collect()
-}
-
-fn run(engine: &Engine, descriptor: &AttentionDescriptor<'_>, inputs: &OwnedInputs) -> Run {
-    let attention = engine
-        .prepare(descriptor)
-        .unwrap_or_else(|error| panic!("{descriptor:?}: {error}"));
-    let problem = attention.plan().problem();
-    let bytes = |data: &Option<Vec<u8>>| data.as_ref().map(|data| engine.upload_bytes(data).unwrap());
-    let floats = |data: &Option<Vec<f32>>| data.as_ref().map(|data| engine.upload(data).unwrap());
-    let [query, key, value] = [&inputs.query, &inputs.key, &inputs.value].map(|data| engine.upload(data).unwrap());
-    let (mask, bias) = (bytes(&inputs.mask), floats(&inputs.bias));
-    let padding = bytes(&inputs.padding_bytes).or_else(|| floats(&inputs.padding_values));
-    let out = poisoned(engine, problem, Operand::Out).unwrap();
-    let lse = poisoned(engine, problem, Operand::Lse);
-    let weights = poisoned(engine, problem, Operand::Weights);
-    let gpu_inputs = Inputs {
-        mask: mask.as_ref().map(Into::into),
-        bias: bias.as_ref().map(Into::into),
-        key_padding: padding.as_ref().map(Into::into),
-        ..Inputs::new(&query, &key, &value)
-    };
-    let outputs = OutputBuffers {
-        lse: lse.as_ref().map(Into::into),
-        weights: weights.as_ref().map(Into::into),
-        ..OutputBuffers::new(&out)
-    };
-    let bound = attention
-        .bind(&gpu_inputs, &outputs)
-        .unwrap_or_else(|error| panic!("{descriptor:?}: {error}"));
-    engine.run(&bound).unwrap();
-    Run {
-        out: bits(engine, &out),
-        lse: lse.map(|tensor| bits(engine, &tensor)),
-        weights: weights.map(|tensor| bits(engine, &tensor)),
-    }
-}
-
-/// Runs twice, compares the runs bit by bit, and the first with the reference.
-fn check(name: &str, engine: &Engine, descriptor: &AttentionDescriptor<'_>, seed: u64) {
-    let problem = Problem::new(descriptor).unwrap();
-    let inputs = OwnedInputs::random(&problem, seed);
-    check_inputs(name, engine, descriptor, &inputs);
-}
-
-fn check_inputs(name: &str, engine: &Engine, descriptor: &AttentionDescriptor<'_>, inputs: &OwnedInputs) {
-    let problem = Problem::new(descriptor).unwrap();
-    let want = reference::attention(&problem, &inputs.host()).unwrap();
-    let naive = reference::attention_in(Precision::F32, &problem, &inputs.host()).unwrap();
-    let got = run(engine, descriptor, inputs);
-    assert_eq!(
-        got,
-        run(engine, descriptor, inputs),
-        "{name}: two runs differ: {descriptor:?}"
-    );
-
-    let extent = problem.extent(Operand::Out).unwrap();
-    let mut is_element = vec![false; extent.span() as usize];
-    for_each_element(&extent, |index, _| is_element[index] = true);
-    let mut elements = Vec::new();
-    for (index, &bits) in got.out.iter().enumerate().take(is_element.len()) {
-        match is_element[index] {
-            true => elements.push(f32::from_bits(bits)),
-            false => assert_eq!(
-                bits, POISON,
-                "{name}: wrote between the rows of out, at {index}: {descriptor:?}"
-            ),
-        }
-    }
-    let only = |all: &[f64]| -> Vec<f64> {
-        all.iter()
-            .zip(&is_element)
-            .filter_map(|(value, element)| element.then_some(*value))
-            .collect()
-    };
-    let compare_all = |what: &str, got: &[f32], want: &[f64], naive: &[f64]| {
-        if let Err(mismatch) = compare(got, want, Tolerance::derived(naive, want)) {
-            panic!("{name}: {what}: {mismatch}\n{descriptor:?}");
-        }
-    };
-    let floats = |bits: &[u32]| bits.iter().copied().map(f32::from_bits).collect::<Vec<_>>();
-    compare_all("out", &elements, &only(&want.out), &only(&naive.out));
-    if let Some(lse) = &got.lse {
-        compare_all("lse", &floats(lse), &want.lse, &naive.lse);
-    }
-    if let Some(weights) = &got.weights {
-        compare_all("weights", &floats(weights), &want.weights, &naive.weights);
-    }
-}
-
 const LSE: Outputs = Outputs {
     lse: true,
     weights: false,
+    scores: None,
+    rows: None,
 };
 const ALL: Outputs = Outputs {
     lse: true,
     weights: true,
+    scores: None,
+    rows: None,
 };
 
 /// Both ways, each with as many outputs as it has.
@@ -459,16 +353,16 @@ fn not_a_number_behind_a_mask_stays_there() {
         for head in 0..2 {
             for key in (0..70).step_by(3) {
                 let row = (head * 70 + key) * 32;
-                inputs.key[row..row + 32].fill(f32::NAN);
-                inputs.value[row..row + 32].fill(if key % 2 == 0 { f32::NAN } else { f32::INFINITY });
+                inputs.key.singles()[row..row + 32].fill(f32::NAN);
+                inputs.value.singles()[row..row + 32].fill(if key % 2 == 0 { f32::NAN } else { f32::INFINITY });
             }
         }
         for descriptor in both(descriptor.clone()) {
             check_inputs(&name, &engine, &descriptor, &inputs);
         }
         // One open NaN in a value poisons its channel, one in a query its row; nothing else.
-        inputs.value[(70 + 1) * 32 + 5] = f32::NAN;
-        inputs.query[3 * 32] = f32::NAN;
+        inputs.value.singles()[(70 + 1) * 32 + 5] = f32::NAN;
+        inputs.query.singles()[3 * 32] = f32::NAN;
         for descriptor in both(descriptor) {
             check_inputs(&name, &engine, &descriptor, &inputs);
         }
@@ -487,7 +381,7 @@ fn the_lowest_finite_bias_is_open() {
             ..Default::default()
         };
         let mut inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 4);
-        let bias = inputs.bias.as_mut().unwrap();
+        let bias = inputs.bias.as_mut().unwrap().singles();
         bias[..6].fill(f32::MIN);
         bias[6..12].fill(f32::NEG_INFINITY);
         bias[12..18].copy_from_slice(&[f32::MIN, 0.0, f32::NEG_INFINITY, 1.0, -1e30, 2.0]);
@@ -518,11 +412,11 @@ fn operands_lie_at_offsets_in_the_callers_buffers() {
                     bytes.extend_from_slice(&[0xff; 64]);
                     engine.upload_bytes(&bytes).unwrap()
                 };
-                let query = shifted(bytemuck::cast_slice(&inputs.query), offset);
-                let key = shifted(bytemuck::cast_slice(&inputs.key), 2 * offset);
-                let value = shifted(bytemuck::cast_slice(&inputs.value), 3 * offset);
+                let query = shifted(inputs.query.host().bytes(), offset);
+                let key = shifted(inputs.key.host().bytes(), 2 * offset);
+                let value = shifted(inputs.value.host().bytes(), 3 * offset);
                 let mask = shifted(inputs.mask.as_ref().unwrap(), offset + 3);
-                let want = reference::attention(problem, &inputs.host()).unwrap();
+                let want = reference::attention(problem, &inputs.host(&[])).unwrap();
                 // Out and lse in one buffer, the weights in another.
                 let out_bytes = problem.span_bytes(Operand::Out).unwrap();
                 let lse_bytes = problem.span_bytes(Operand::Lse).unwrap();
@@ -544,6 +438,7 @@ fn operands_lie_at_offsets_in_the_callers_buffers() {
                             out: at(&outputs, offset),
                             lse: Some(at(&outputs, offset + out_bytes)),
                             weights: weights.as_ref().map(Into::into),
+                            scores: None,
                         },
                     )
                     .unwrap();
@@ -552,7 +447,7 @@ fn operands_lie_at_offsets_in_the_callers_buffers() {
                 engine.queue().submit([encoder.finish()]);
                 let all = engine.read(&outputs).unwrap();
                 let first = offset as usize / 4;
-                let naive = reference::attention_in(Precision::F32, problem, &inputs.host()).unwrap();
+                let naive = reference::attention_in(Precision::F32, problem, &inputs.host(&[])).unwrap();
                 let tolerance = Tolerance::derived(&naive.out, &want.out);
                 let end = first + want.out.len();
                 compare(&all[first..end], &want.out, tolerance).unwrap_or_else(|error| panic!("{name}: {error}"));

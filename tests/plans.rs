@@ -15,17 +15,21 @@ use strategies::{devices, problems};
 use wgpu_attention::kernel::Skeleton;
 use wgpu_attention::plan::{Lse, Pass, schedule::Region};
 use wgpu_attention::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DeviceCaps, DeviceClass, Error, Layout,
-    Layouts, Operand, Outputs, Plan, Problem, Tier,
+    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, DeviceCaps, DeviceClass, Error,
+    Layout, Layouts, Operand, Outputs, Plan, Problem, Tier,
 };
 
 const WEIGHTS: Outputs = Outputs {
     lse: true,
     weights: true,
+    scores: None,
+    rows: None,
 };
 const LSE: Outputs = Outputs {
     lse: true,
     weights: false,
+    scores: None,
+    rows: None,
 };
 
 /// A device that has more than WebGPU asks for.
@@ -329,6 +333,23 @@ fn assert_keys_in_order(passes: &[&Pass]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// An out in a narrow type is accumulated in the workspace as soon as one row's keys are cut, and narrowed in the end.
+fn assert_narrowed(
+    problem: &Problem,
+    passes: &[&Pass],
+    narrow: &[&Pass],
+    sizes: [u32; 5],
+) -> Result<(), TestCaseError> {
+    let resumes = passes.iter().any(|pass| pass.resume);
+    let partial = resumes && problem.dtypes().out != DType::F32;
+    if partial {
+        assert_exact_cover(narrow, sizes)?;
+        prop_assert!(passes.iter().filter(|pass| pass.resume).all(|pass| pass.partial));
+    }
+    prop_assert!(partial || (narrow.is_empty() && passes.iter().all(|pass| !pass.partial)));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
 
@@ -348,14 +369,22 @@ proptest! {
         let sizes = |chunks| [shape.batch, shape.heads, shape.seqlen_q, shape.seqlen_k, chunks];
         let of = |skeleton| plan.passes().iter().filter(move |pass| pass.skeleton == skeleton).collect::<Vec<_>>();
         if plan.algorithm() == Algorithm::Fused {
-            let passes = of(Skeleton::Fused);
-            prop_assert_eq!(passes.len(), plan.passes().len());
+            let [passes, looks, narrow] = [Skeleton::Fused, Skeleton::Scores, Skeleton::Narrow].map(of);
+            prop_assert_eq!(passes.len() + looks.len() + narrow.len(), plan.passes().len());
             assert_exact_cover(&passes, sizes(chunks))?;
             assert_keys_in_order(&passes)?;
+            // What hands out weights comes after their lse is known.
+            prop_assert_eq!(looks.is_empty(), !problem.outputs().weights);
+            if problem.outputs().weights {
+                assert_exact_cover(&looks, sizes(1))?;
+            }
+            assert_narrowed(&problem, &passes, &narrow, sizes(1))?;
             bounds::assert_lse_of_fused(&plan)?;
         } else {
             let [scores, softmax, values] = [Skeleton::Scores, Skeleton::Softmax, Skeleton::WeightedValues].map(of);
-            prop_assert_eq!(scores.len() + softmax.len() + values.len(), plan.passes().len());
+            let narrow = of(Skeleton::Narrow);
+            prop_assert_eq!(scores.len() + softmax.len() + values.len() + narrow.len(), plan.passes().len());
+            assert_narrowed(&problem, &values, &narrow, sizes(1))?;
             assert_exact_cover(&scores, sizes(1))?;
             assert_exact_cover(&softmax, sizes(1))?;
             assert_exact_cover(&values, sizes(chunks))?;

@@ -39,6 +39,7 @@ fn attention_kernels() -> Vec<KernelConfig> {
                         key_vec4: vec4,
                         value_vec4: vec4,
                         out_vec4: vec4,
+                        ..Default::default()
                     };
                     for skeleton in [
                         Skeleton::Fused,

@@ -3,10 +3,15 @@
 
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>;
 
-fn load_lse(batch: u32, head: u32, q_idx: u32) -> f32 {
-    return lse[params.lse_offset + batch * params.lse_batch + head * params.lse_head + q_idx];
+fn lse_index(position: Position, q_idx: u32) -> u32 {
+    return params.lse_offset + position.batch * params.lse_batch + position.head * params.lse_head
+        + position.sequence.query_base + q_idx;
 }
 
-fn store_lse(batch: u32, head: u32, q_idx: u32, value: f32) {
-    lse[params.lse_offset + batch * params.lse_batch + head * params.lse_head + q_idx] = value;
+fn load_lse(position: Position, q_idx: u32) -> f32 {
+    return lse[lse_index(position, q_idx)];
+}
+
+fn store_lse(position: Position, q_idx: u32, value: f32) {
+    lse[lse_index(position, q_idx)] = value;
 }

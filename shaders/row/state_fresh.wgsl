@@ -1,6 +1,6 @@
 // Purpose: this dispatch is the first to visit these rows. Hook of slot `state`: defines resume_row_max and resume_row_sum.
 
-fn resume_row_max(batch: u32, head: u32, q_idx: u32) -> f32 {
+fn resume_row_max(position: Position, q_idx: u32) -> f32 {
     return CLOSED;
 }
 

@@ -2,8 +2,8 @@
 // resume_row_sum. A finished row is itself an attention state: row_max = lse, row_sum = 1, acc = out.
 // Needs slot `lse` to be row/lse.wgsl and slot `acc` to be row/acc_resume.wgsl.
 
-fn resume_row_max(batch: u32, head: u32, q_idx: u32) -> f32 {
-    let before = load_lse(batch, head, q_idx);
+fn resume_row_max(position: Position, q_idx: u32) -> f32 {
+    let before = load_lse(position, q_idx);
     return select(before, CLOSED, before < CLOSED);
 }
 

@@ -1,36 +1,49 @@
-// Purpose: from query · key to the score that softmax sees: scale, bias, masks, appended keys. Uses the hooks of slots
-// `causal`, `mask`, `padding` and `bias`; needs tile/scores.wgsl.
+// Purpose: from query · key to the score that softmax sees: scale, softcap, score_mod, biases, masks, appended keys. Uses the
+// hooks of slots `softcap`, `score_mod`, `alibi`, `bias`, `padding`, `causal`, `window`, `mask` and `mask_mod`; needs
+// tile/scores.wgsl. STAGE, a constant of the header, ends the way early where somebody wants the score of that stage.
 
-fn finish_score(product: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32, q_last: u32, kv_last: u32) -> f32 {
+const STAGE_SCALED: u32 = 1u;
+const STAGE_CAPPED: u32 = 2u;
+const STAGE_BIASED: u32 = 3u;
+
+fn finish_score(product: f32, position: Position, q_idx: u32, kv_idx: u32, wholly_open: bool) -> f32 {
     // Rows and keys past the end are never read or written, but their lanes compute: keep their loads within bounds.
-    let i = min(q_idx, q_last);
-    let j = min(kv_idx, kv_last);
+    let i = min(q_idx, position.q_last);
+    let j = min(kv_idx, position.sequence.kv_end - 1u);
+    let batch = position.batch;
+    let head = position.head;
     var score = product * params.scale;
+    if (STAGE == STAGE_SCALED) {
+        return score;
+    }
+    score = cap_score(score);
+    if (STAGE == STAGE_CAPPED) {
+        return score;
+    }
     var open = true;
     if (j < params.masked_keys) {
+        score = modify_score(score, position, i, j);
         let added = bias_score(batch, head, i, j);
-        score = score + added + padding_score(batch, j);
-        open = bias_open(added) && causal_open(i, j) && mask_open(batch, head, i, j) && padding_open(batch, j);
+        open = modified_open(score) && bias_open(added) && causal_open(position, i, j) && window_open(position, i, j)
+            && mask_open(batch, head, i, j) && padding_open(batch, j) && (wholly_open || mod_open(position, i, j));
+        score = score + alibi_score(position, i, j) + added + padding_score(batch, j);
     }
-    return select(CLOSED, open_score(score), open && kv_idx <= kv_last);
+    return select(CLOSED, open_score(score), open && kv_idx < position.sequence.kv_end);
 }
 
-// Scale, bias and masks on the whole tile. kv_last is the last key of the problem's region.
-fn finish_tile(tile: ScoreTile, position: Position, kv_first: u32, lane: u32) -> ScoreTile {
+// All of that on the whole tile.
+fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, lane: u32) -> ScoreTile {
     let q_idx = position.q_first + lane / TX;
-    let kv_idx = kv_first + lane % TX;
-    let q_last = params.q_end - 1u;
-    let kv_last = params.kv_end - 1u;
-    let b = position.batch;
-    let h = position.head;
+    let kv_idx = visited.kv_first + lane % TX;
+    let open = visited.wholly_open;
     var finished: ScoreTile;
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         let i = q_idx + TY * r;
         finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, b, h, i, kv_idx, q_last, kv_last),
-            finish_score(tile.rows[r].y, b, h, i, kv_idx + TX, q_last, kv_last),
-            finish_score(tile.rows[r].z, b, h, i, kv_idx + 2u * TX, q_last, kv_last),
-            finish_score(tile.rows[r].w, b, h, i, kv_idx + 3u * TX, q_last, kv_last),
+            finish_score(tile.rows[r].x, position, i, kv_idx, open),
+            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
+            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
+            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
         );
     }
     return finished;

@@ -7,12 +7,13 @@ var<workgroup> wg_query: array<vec4<f32>, TILE_Q * Q_STRIDE>;
 
 // Written once by all lanes; read by score_tile after the barrier there.
 fn stage_query(position: Position, lane: u32) {
-    let head = params.query_offset + position.batch * params.query_batch + position.head * params.query_head;
+    let head = params.query_offset + position.batch * params.query_batch + position.head * params.query_head
+        + position.sequence.query_base * params.query_row;
     for (var i = lane; i < TILE_Q * D_CHUNKS * D4_CHUNK; i += THREADS) {
         let row = i / (D_CHUNKS * D4_CHUNK);
         let d4 = i % (D_CHUNKS * D4_CHUNK);
         var channels = vec4<f32>(0.0);
-        if (position.q_first + row < params.q_end && d4 < D4) {
+        if (position.q_first + row < position.sequence.q_end && d4 < D4) {
             channels = load_query(head + (position.q_first + row) * params.query_row, d4);
         }
         wg_query[row * Q_STRIDE + d4] = channels;

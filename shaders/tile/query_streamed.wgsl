@@ -9,12 +9,13 @@ fn stage_query(position: Position, lane: u32) {
 
 // Written by all lanes; read by score_tile after the barrier there.
 fn stage_query_chunk(position: Position, chunk: u32, lane: u32) {
-    let head = params.query_offset + position.batch * params.query_batch + position.head * params.query_head;
+    let head = params.query_offset + position.batch * params.query_batch + position.head * params.query_head
+        + position.sequence.query_base * params.query_row;
     for (var i = lane; i < TILE_Q * D4_CHUNK; i += THREADS) {
         let row = i / D4_CHUNK;
         let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
         var channels = vec4<f32>(0.0);
-        if (position.q_first + row < params.q_end && d4 < D4) {
+        if (position.q_first + row < position.sequence.q_end && d4 < D4) {
             channels = load_query(head + (position.q_first + row) * params.query_row, d4);
         }
         wg_query[row * Q_STRIDE + i % D4_CHUNK] = channels;

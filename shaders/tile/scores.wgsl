@@ -14,7 +14,8 @@ struct ScoreTile {
 fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
     let tx = lane % TX;
     let ty = lane / TX;
-    let head = params.key_offset + position.batch * params.key_batch + position.kv_head * params.key_head;
+    let head = params.key_offset + position.batch * params.key_batch + position.kv_head * params.key_head
+        + position.sequence.key_base * params.key_row;
     var tile: ScoreTile;
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         tile.rows[r] = vec4<f32>(0.0);
@@ -27,7 +28,7 @@ fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
             let key = i / D4_CHUNK;
             let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
             var channels = vec4<f32>(0.0);
-            if (kv_first + key < params.kv_end && d4 < D4) {
+            if (kv_first + key < position.sequence.kv_end && d4 < D4) {
                 channels = load_key(head + (kv_first + key) * params.key_row, d4);
             }
             wg_kv[key * KV_STRIDE + i % D4_CHUNK] = channels;

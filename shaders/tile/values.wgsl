@@ -13,14 +13,15 @@ struct ValueTile {
 fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -> ValueTile {
     let tx = lane % TX;
     let ty = lane / TX;
-    let head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head;
+    let head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head
+        + position.sequence.key_base * params.value_row;
     var tile = before;
     /*unroll*/ for (var g = 0u; g < V_GROUPS; g++) {
         for (var i = lane; i < TILE_KV * TX; i += THREADS) {
             let key = i / TX;
             let d4 = position.chunk * DV4_CHUNK + g * TX + i % TX;
             var channels = vec4<f32>(0.0);
-            if (kv_first + key < params.kv_end && d4 < DV4) {
+            if (kv_first + key < position.sequence.kv_end && d4 < DV4) {
                 channels = load_value(head + (kv_first + key) * params.value_row, d4);
             }
             guard_value(channels);

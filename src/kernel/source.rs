@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::kernel::KernelConfig;
+use crate::kernel::{FIRST_CAPTURE, KernelConfig};
 
 /// How a shader uses a binding.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -43,14 +43,38 @@ macro_rules! parts {
 
 parts! {
     "average_heads.wgsl" [4 ReadWrite, 6 Read];
+    "dropout/given.wgsl" [14 Read];
+    "dropout/none.wgsl" [];
+    "dropout/philox.wgsl" [];
+    "emit/score.wgsl" [6 ReadWrite];
+    "emit/stage.wgsl" [6 ReadWrite];
+    "emit/weight.wgsl" [5 Read, 6 ReadWrite];
     "fused.wgsl" [];
     "linear.wgsl" [6 ReadWrite];
-    "load/key_scalar.wgsl" [2 Read];
-    "load/key_vec4.wgsl" [2 Read];
-    "load/query_scalar.wgsl" [1 Read];
-    "load/query_vec4.wgsl" [1 Read];
-    "load/value_scalar.wgsl" [3 Read];
-    "load/value_vec4.wgsl" [3 Read];
+    "load/key_bf16_scalar.wgsl" [2 Read];
+    "load/key_bf16_vec4.wgsl" [2 Read];
+    "load/key_f16_native_scalar.wgsl" [2 Read];
+    "load/key_f16_native_vec4.wgsl" [2 Read];
+    "load/key_f16_scalar.wgsl" [2 Read];
+    "load/key_f16_vec4.wgsl" [2 Read];
+    "load/key_f32_scalar.wgsl" [2 Read];
+    "load/key_f32_vec4.wgsl" [2 Read];
+    "load/query_bf16_scalar.wgsl" [1 Read];
+    "load/query_bf16_vec4.wgsl" [1 Read];
+    "load/query_f16_native_scalar.wgsl" [1 Read];
+    "load/query_f16_native_vec4.wgsl" [1 Read];
+    "load/query_f16_scalar.wgsl" [1 Read];
+    "load/query_f16_vec4.wgsl" [1 Read];
+    "load/query_f32_scalar.wgsl" [1 Read];
+    "load/query_f32_vec4.wgsl" [1 Read];
+    "load/value_bf16_scalar.wgsl" [3 Read];
+    "load/value_bf16_vec4.wgsl" [3 Read];
+    "load/value_f16_native_scalar.wgsl" [3 Read];
+    "load/value_f16_native_vec4.wgsl" [3 Read];
+    "load/value_f16_scalar.wgsl" [3 Read];
+    "load/value_f16_vec4.wgsl" [3 Read];
+    "load/value_f32_scalar.wgsl" [3 Read];
+    "load/value_f32_vec4.wgsl" [3 Read];
     "mask/boolean.wgsl" [7 Read];
     "mask/boolean_none.wgsl" [];
     "mask/causal.wgsl" [];
@@ -58,20 +82,44 @@ parts! {
     "mask/padding_additive.wgsl" [9 Read];
     "mask/padding_boolean.wgsl" [9 Read];
     "mask/padding_none.wgsl" [];
+    "mask/window.wgsl" [];
+    "mask/window_none.wgsl" [];
+    "mods/environment.wgsl" [];
+    "mods/mask_mod.wgsl" [];
+    "mods/mask_mod_none.wgsl" [];
+    "mods/prob_mod.wgsl" [];
+    "mods/prob_mod_none.wgsl" [];
+    "mods/score_mod.wgsl" [];
+    "mods/score_mod_none.wgsl" [];
+    "narrow.wgsl" [16 Read];
     "params.wgsl" [0 Uniform];
     "position.wgsl" [];
     "row/acc_fresh.wgsl" [];
     "row/acc_resume.wgsl" [];
     "row/lse.wgsl" [5 ReadWrite];
     "row/lse_none.wgsl" [];
-    "row/out_scalar.wgsl" [4 ReadWrite];
-    "row/out_vec4.wgsl" [4 ReadWrite];
+    "row/out_bf16_scalar.wgsl" [4 ReadWrite];
+    "row/out_bf16_vec4.wgsl" [4 ReadWrite];
+    "row/out_f16_scalar.wgsl" [4 ReadWrite];
+    "row/out_f16_vec4.wgsl" [4 ReadWrite];
+    "row/out_f32_scalar.wgsl" [4 ReadWrite];
+    "row/out_f32_vec4.wgsl" [4 ReadWrite];
     "row/state_fresh.wgsl" [];
     "row/state_resume.wgsl" [];
-    "score/bias.wgsl" [8 Read];
+    "row/state_sink.wgsl" [10 Read];
+    "score/alibi.wgsl" [11 Read];
+    "score/alibi_none.wgsl" [];
+    "score/bias_bf16.wgsl" [8 Read];
+    "score/bias_f16.wgsl" [8 Read];
+    "score/bias_f32.wgsl" [8 Read];
     "score/bias_none.wgsl" [];
     "score/finish.wgsl" [];
-    "scores.wgsl" [6 ReadWrite];
+    "score/softcap.wgsl" [];
+    "score/softcap_none.wgsl" [];
+    "scores.wgsl" [];
+    "sequence/lengths.wgsl" [9 Read];
+    "sequence/packed.wgsl" [12 Read, 13 Read];
+    "sequence/whole.wgsl" [];
     "softmax.wgsl" [6 ReadWrite];
     "state.wgsl" [];
     "tile/guard_closed.wgsl" [];
@@ -81,6 +129,9 @@ parts! {
     "tile/scores.wgsl" [];
     "tile/values.wgsl" [];
     "tile/values_memory.wgsl" [];
+    "type/narrow_bf16.wgsl" [];
+    "type/narrow_f16.wgsl" [];
+    "visit/range.wgsl" [];
     "weighted_values.wgsl" [6 Read];
 }
 
@@ -105,6 +156,9 @@ pub enum Unroll {
 /// A sentence that names the loop, when an `/*unroll*/` mark is not followed by a loop of the one form that is expanded.
 pub fn compose(config: &KernelConfig, unroll: Unroll) -> Result<String, String> {
     let mut text = String::new();
+    if config.parts().any(|part| part.text.contains("<f16>")) {
+        text.push_str("enable f16;\n");
+    }
     for (name, value) in config.constants() {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     }
@@ -115,7 +169,33 @@ pub fn compose(config: &KernelConfig, unroll: Unroll) -> Result<String, String> 
         };
         let _ = write!(text, "\n// ---- {} ----\n{body}", part.name);
     }
+    text.push_str(&captures(config));
+    for (name, body) in config.mods() {
+        let _ = write!(text, "\n// ---- {name} of the caller ----\n{body}\n");
+    }
     Ok(text)
+}
+
+/// One of the caller's own functions with nothing but what it may use, to find what is wrong with it; and the number of
+/// lines before its own.
+pub(crate) fn alone(config: &KernelConfig, body: &str) -> (String, u32) {
+    let environment = part("mods/environment.wgsl").map_or("", |part| part.text);
+    let before = format!("{environment}{}", captures(config));
+    let lines = u32::try_from(before.lines().count()).unwrap_or(u32::MAX);
+    (format!("{before}{body}\n"), lines)
+}
+
+/// The declarations of the captures, a line each.
+fn captures(config: &KernelConfig) -> String {
+    let mut text = String::new();
+    for (binding, capture) in (FIRST_CAPTURE..).zip(config.captures()) {
+        let (name, element) = (&capture.name, capture.element.wgsl());
+        let _ = writeln!(
+            text,
+            "@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;"
+        );
+    }
+    text
 }
 
 const MARK: &str = "/*unroll*/";

@@ -88,8 +88,8 @@ impl MultiHeadCall {
             appended_keys,
             layouts: Layouts::all(Layout::Bshd),
             outputs: Outputs {
-                lse: false,
                 weights: self.weights != HeadWeights::None,
+                ..Default::default()
             },
             algorithm: self.algorithm,
             ..Default::default()
@@ -167,7 +167,7 @@ impl<'a> MultiHeadInputs<'a> {
     pub(crate) fn masks(&self) -> HostInputs<'a> {
         HostInputs {
             mask: self.mask,
-            bias: self.bias,
+            bias: self.bias.map(Into::into),
             key_padding: self.key_padding,
             ..Default::default()
         }

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
-use crate::kernel::Skeleton;
+use crate::kernel::{Emit, Skeleton};
 use crate::plan::tuning::Tile;
 use crate::plan::{Lse, Pass};
-use crate::problem::{Extent, Problem};
+use crate::problem::{Extent, KeyPadding, Problem};
 
 /// A box of the problem: what one dispatch computes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -88,6 +88,15 @@ fn len(range: &Range<u32>) -> u64 {
 /// The elements of an operand that a region touches: from the first to behind the last.
 pub(crate) fn window(problem: &Problem, operand: Operand, extent: &Extent, region: &Region) -> Range<u64> {
     let group = problem.shape().group_size();
+    // Which rows of a packed tensor a sequence's are only the GPU knows; a table is read here and there.
+    let everything = || 0..extent.span();
+    let rows_of_sequences = matches!(
+        operand,
+        Operand::Query | Operand::Key | Operand::Value | Operand::Out | Operand::Lse
+    );
+    if problem.packed().is_some() && rows_of_sequences {
+        return everything();
+    }
     let channels = 0..extent.sizes[3];
     let masked = region.kv.start.min(problem.masked_keys())..region.kv.end.min(problem.masked_keys());
     let axes = match operand {
@@ -96,14 +105,29 @@ pub(crate) fn window(problem: &Problem, operand: Operand, extent: &Extent, regio
             [region.batch.clone(), heads, region.kv.clone(), channels]
         }
         Operand::Lse => [region.batch.clone(), region.head.clone(), 0..1, region.q.clone()],
-        Operand::Weights => [
+        Operand::DropoutMask => [
             region.batch.clone(),
             region.head.clone(),
             region.q.clone(),
             region.kv.clone(),
         ],
+        Operand::Scores | Operand::Weights => {
+            // The first row handed out need not be row 0.
+            let first = problem.rows().start;
+            let rows = region.q.start.saturating_sub(first)..region.q.end.saturating_sub(first);
+            [region.batch.clone(), region.head.clone(), rows, region.kv.clone()]
+        }
         Operand::Mask | Operand::Bias => [region.batch.clone(), region.head.clone(), region.q.clone(), masked],
-        Operand::KeyPadding => [region.batch.clone(), 0..1, 0..1, masked],
+        Operand::KeyPadding if problem.key_padding() != Some(KeyPadding::Lengths) => {
+            [region.batch.clone(), 0..1, 0..1, masked]
+        }
+        Operand::KeyPadding
+        | Operand::AlibiSlopes
+        | Operand::BlockMask
+        | Operand::Capture(_)
+        | Operand::CuSeqlensK
+        | Operand::CuSeqlensQ
+        | Operand::Sinks => return everything(),
         Operand::Query | Operand::Out | Operand::Projection => {
             [region.batch.clone(), region.head.clone(), region.q.clone(), channels]
         }
@@ -120,13 +144,21 @@ pub(crate) fn window(problem: &Problem, operand: Operand, extent: &Extent, regio
     first..last + 1
 }
 
+/// An operand as a kernel binds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BoundOperand {
+    pub(crate) operand: Operand,
+    pub(crate) extent: Extent,
+    pub(crate) element_bytes: u64,
+}
+
 /// What the regions of one kernel must keep to.
 pub(crate) struct Bounds<'a> {
     pub(crate) problem: &'a Problem,
     pub(crate) caps: &'a DeviceCaps,
     pub(crate) tile: &'a Tile,
     /// The operands that the kernel binds, with their extents.
-    pub(crate) operands: Vec<(Operand, Extent)>,
+    pub(crate) operands: Vec<BoundOperand>,
     /// Multiply-adds, times two, of one query row and one key.
     pub(crate) flops: f64,
     /// The longest run of keys that one dispatch may loop over.
@@ -164,6 +196,8 @@ impl Bounds<'_> {
         Pass {
             skeleton,
             resume: false,
+            partial: false,
+            emit: Emit::default(),
             lse: Lse::None,
             block: None,
             // next_cut has made sure that the number fits.
@@ -191,9 +225,14 @@ impl Bounds<'_> {
 
     fn next_cut(&self, region: &Region) -> Result<Option<(Axis, u32)>> {
         let limits = &self.caps.limits;
-        for (operand, extent) in &self.operands {
+        for BoundOperand {
+            operand,
+            extent,
+            element_bytes,
+        } in &self.operands
+        {
             let window = window(self.problem, *operand, extent, region);
-            let bytes = (window.end - window.start) * self.problem.element_bytes(*operand);
+            let bytes = (window.end - window.start) * element_bytes;
             // A window begins at an aligned offset before its first element and ends at a multiple of four bytes.
             let slack = u64::from(limits.storage_offset_alignment_bytes).max(16) + 4;
             if bytes + slack > limits.max_storage_buffer_binding_bytes {

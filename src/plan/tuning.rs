@@ -183,13 +183,16 @@ impl Tile {
     }
 
     /// Loop trips of one invocation for one tile of keys, at most, all its loops counted together.
-    pub fn trips_per_tile(&self, shape: &AttentionShape) -> u32 {
+    ///
+    /// Dropout's generator takes ten rounds and the loop's own trip for each of a lane's four keys in each of its rows.
+    pub fn trips_per_tile(&self, shape: &AttentionShape, generates_dropout: bool) -> u32 {
         let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
         let chunk = stage(self.tile_kv() * self.d4_chunk) + stage(self.tile_q * self.d4_chunk) + self.d4_chunk + 1;
         // The guarded products take five trips (four and the loop's own) where the plain ones take one.
         let group = stage(self.tile_kv() * self.tx) + 6 * self.tx;
         let weights = stage(self.tile_q * self.tx);
-        let rest = 2 + self.v_groups(shape.head_dim_v) * group + weights;
+        let dropout = if generates_dropout { 44 * self.rows() } else { 0 };
+        let rest = dropout + 3 + self.v_groups(shape.head_dim_v) * group + weights;
         self.d_chunks(shape.head_dim).saturating_mul(chunk).saturating_add(rest)
     }
 }

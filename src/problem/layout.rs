@@ -34,6 +34,22 @@ pub struct Strides {
     pub row: u32,
 }
 
+/// Sequences of different lengths packed one after another, without padding: query and out are
+/// `[tokens_q, heads, head_dim]` with [`Layout::Bshd`] (or `[heads, tokens_q, head_dim]` with [`Layout::Bhsd`], or any
+/// strides, of which `batch` does not matter), key and value likewise with `tokens_k`, and the lse is `[heads, tokens_q]`.
+///
+/// The operands `cu_seqlens_q` and `cu_seqlens_k`, `batch + 1` times `u32` each, hold where each sequence begins and, last,
+/// where the last one ends. The shape's `seqlen_q` and `seqlen_k` are upper bounds of the lengths: what of a sequence lies
+/// beyond is left out. Masks, biases and weights are `[batch, heads, seqlen_q, seqlen_k]` with positions counted from each
+/// sequence's beginning; `LowerRight` is counted from each sequence's own lengths.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Packed {
+    /// Rows of query of all sequences.
+    pub tokens_q: u32,
+    /// Rows of key and value of all sequences.
+    pub tokens_k: u32,
+}
+
 /// A layout with its sizes: strides resolved, span known.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Extent {

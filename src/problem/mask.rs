@@ -76,6 +76,54 @@ impl Broadcast {
     }
 }
 
+/// A sliding window: key `j` is open for query `i` when `p - left <= j <= p + right`, both ends counted, where `p` is `i`
+/// (`UpperLeft`) or `i + seqlen_k - seqlen_q` (`LowerRight`). `None` is no bound. It intersects with the causal rule.
+///
+/// `left: Some(1), right: Some(0)` of 5 keys, for 3 queries at `LowerRight` (1 is open):
+///
+/// ```text
+/// 0 1 1 0 0
+/// 0 0 1 1 0
+/// 0 0 0 1 1
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Window {
+    /// How many keys before its own position a query sees.
+    pub left: Option<u32>,
+    /// How many keys after it.
+    pub right: Option<u32>,
+    /// What a query's own position is.
+    pub alignment: CausalAlignment,
+}
+
+/// The shape of a block mask: the operand `block_mask` holds one `u32` for each block of `block_q` rows and `block_kv` keys,
+/// `[batch, heads, ceil(seqlen_q / block_q), ceil(seqlen_k / block_kv)]`, contiguous: a [`BlockState`].
+///
+/// Tiles whose blocks are all closed are never visited. The blocks of the last row and column may reach past the ends.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct BlockMaskShape {
+    /// The problem's batch, or 1 for all alike.
+    pub batch: u32,
+    /// The problem's heads, or 1 for all alike.
+    pub heads: u32,
+    /// Query rows of a block.
+    pub block_q: u32,
+    /// Keys of a block.
+    pub block_kv: u32,
+}
+
+/// What a block mask says of a block.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[repr(u32)]
+pub enum BlockState {
+    /// Every position is closed.
+    Closed = 0,
+    /// Some positions may be closed: `mask_mod` is asked for each (without one, all are open).
+    Partial = 1,
+    /// Every position is open: `mask_mod` is not asked.
+    Open = 2,
+}
+
 /// What the `[batch, seqlen_k]` key padding operand holds.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum KeyPadding {
@@ -83,4 +131,7 @@ pub enum KeyPadding {
     Additive,
     /// One byte a key: 0 closes it, anything else leaves it open.
     Boolean,
+    /// One `u32` a sequence, `[batch]`: how many of its keys there are. Whatever lies behind is closed and never read, and
+    /// `LowerRight` is counted from this length. Lengths beyond `seqlen_k` count as `seqlen_k`.
+    Lengths,
 }

@@ -1,6 +1,7 @@
 //! A multi-head block on the CPU: projections, attention head by head, and the projection of the result.
 
-use super::{Precision, Real, Tensors, row};
+use super::row::Call;
+use super::{Precision, Real, ReferenceMods, Tensors, row};
 use crate::error::Result;
 use crate::multi_head::{HeadWeights, MultiHeadCall, MultiHeadDescriptor, MultiHeadInputs, MultiHeadParameters};
 use crate::problem::Problem;
@@ -187,6 +188,11 @@ impl Block<'_> {
     fn attend<T: Real>(&self, query: &[T], key: &[T], value: &[T], inputs: &MultiHeadInputs<'_>) -> (Vec<T>, Vec<f64>) {
         let masks = inputs.masks();
         let tensors = Tensors { query, key, value };
+        let call = Call {
+            problem: &self.problem,
+            inputs: &masks,
+            mods: &ReferenceMods::default(),
+        };
         let shape = self.problem.shape();
         let (embed, head_dim) = (self.descriptor.embed_dim as usize, self.descriptor.head_dim() as usize);
         let mut context = vec![<T as From<f32>>::from(0.0); query.len()];
@@ -194,7 +200,7 @@ impl Block<'_> {
         for batch in 0..shape.batch {
             for head in 0..shape.heads {
                 for q_idx in 0..shape.seqlen_q {
-                    let row = row::<T, T>(&self.problem, &tensors, &masks, [batch, head, q_idx]);
+                    let row = row::<T, _>(&call, &tensors, [batch, head, q_idx]);
                     let at = (batch * shape.seqlen_q + q_idx) as usize * embed + head as usize * head_dim;
                     for (to, from) in context[at..at + head_dim].iter_mut().zip(row.out) {
                         *to = T::back(from);

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use wgpu_attention::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DeviceCaps, KeyPadding, Layout,
-    Layouts, Outputs, Problem, Strides,
+    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, DTypes, DeviceCaps, KeyPadding,
+    Layout, Layouts, Outputs, Problem, Strides,
 };
 
 use super::extended;
@@ -48,9 +48,14 @@ pub(crate) fn problems() -> impl Strategy<Value = Problem> {
     ];
     let broadcast = || proptest::option::of(proptest::array::uniform4(any::<bool>()));
     let masks = (causal, broadcast(), broadcast(), padding, 0u32..5);
-    let ways = (any::<[bool; 2]>(), 0usize..3);
+    let ways = (any::<[bool; 2]>(), 0usize..3, 0usize..3, 0usize..3);
     (shapes(), masks, proptest::array::uniform4(layouts()), ways).prop_map(
-        |(shape, (causal, mask, bias, key_padding, appended), [query, key, value, out], ([lse, weights], way))| {
+        |(
+            shape,
+            (causal, mask, bias, key_padding, appended),
+            [query, key, value, out],
+            ([lse, weights], way, narrow, out_narrow),
+        )| {
             // At least one key stays for the masks to speak of.
             let appended_keys = appended.min(shape.seqlen_k - 1);
             let full = [shape.batch, shape.heads, shape.seqlen_q, shape.seqlen_k - appended_keys];
@@ -59,6 +64,10 @@ pub(crate) fn problems() -> impl Strategy<Value = Problem> {
             let algorithm = [Algorithm::Auto, Algorithm::Fused, Algorithm::ThreeKernels][way];
             Problem::new(&AttentionDescriptor {
                 shape,
+                dtypes: DTypes {
+                    out: DType::ALL[out_narrow],
+                    ..DTypes::all(DType::ALL[narrow])
+                },
                 causal,
                 mask: mask.map(broadcast),
                 bias: bias.map(broadcast),
@@ -67,7 +76,8 @@ pub(crate) fn problems() -> impl Strategy<Value = Problem> {
                 layouts: Layouts { query, key, value, out },
                 outputs: Outputs {
                     lse,
-                    weights: weights && algorithm != Algorithm::Fused,
+                    weights,
+                    ..Default::default()
                 },
                 algorithm,
                 ..Default::default()

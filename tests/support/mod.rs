@@ -4,6 +4,7 @@
 
 pub mod compare;
 pub mod inputs;
+pub mod run;
 
 use wgpu_attention::{Engine, Tier};
 

@@ -164,16 +164,11 @@ fn compute(engine: &Engine, activations: &Activations) -> anyhow::Result<Compute
         shape: AttentionShape::new(1, activations.heads, tokens, tokens, activations.head_dim),
         outputs: Outputs {
             weights: true,
-            lse: false,
+            ..Default::default()
         },
         ..Default::default()
     };
-    let inputs = HostInputs {
-        query: &activations.query,
-        key: &activations.key,
-        value: &activations.value,
-        ..Default::default()
-    };
+    let inputs = HostInputs::new(&activations.query, &activations.key, &activations.value);
     let output = engine.attention(&descriptor, &inputs)?;
     let weights = output.weights.unwrap_or_default();
 
@@ -185,9 +180,9 @@ fn compute(engine: &Engine, activations: &Activations) -> anyhow::Result<Compute
 
     let attention = engine.prepare(&descriptor)?;
     let tensors = [
-        engine.upload(inputs.query)?,
-        engine.upload(inputs.key)?,
-        engine.upload(inputs.value)?,
+        engine.upload(&activations.query)?,
+        engine.upload(&activations.key)?,
+        engine.upload(&activations.value)?,
     ];
     let out = engine.allocate(4 * inputs.query.len() as u64)?;
     let weights_out = engine.allocate(4 * weights.len() as u64)?;

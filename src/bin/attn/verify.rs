@@ -4,6 +4,7 @@ mod multi_head;
 mod oracle;
 mod report;
 mod sdpa;
+mod varlen;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,13 +71,9 @@ pub enum Target {
 }
 
 impl Target {
-    /// The way to compute; only the three kernels hand out weights, so a case that wants them leaves the choice open.
-    fn algorithm(&self, weights: bool) -> Algorithm {
+    /// The way to compute.
+    fn algorithm(&self) -> Algorithm {
         match self {
-            Target::Gpu {
-                algorithm: Algorithm::Fused,
-                ..
-            } if weights => Algorithm::Auto,
             Target::Gpu { algorithm, .. } => *algorithm,
             Target::Reference => Algorithm::Auto,
         }
@@ -93,10 +90,12 @@ impl Target {
                 let result = reference::attention(&Problem::new(descriptor)?, inputs)?;
                 let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<_>>();
                 let weights = descriptor.outputs.weights.then(|| single(result.weights));
+                let scores = descriptor.outputs.scores.map(|_| single(result.scores));
                 Ok(AttentionOutput {
                     out: single(result.out),
                     lse: Some(single(result.lse)),
                     weights,
+                    scores,
                 })
             }
         }
@@ -218,7 +217,8 @@ fn run_case(folder: &mut Folder, case: &Case, target: &Target) -> (CaseReport, C
 
 fn compute(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Result<Computed, Outcome>> {
     match tensors.case.op.as_str() {
-        "sdpa" => sdpa::run(tensors, target),
+        "sdpa" => sdpa::run(tensors, target).map(Ok),
+        "varlen" => varlen::run(tensors, target).map(Ok),
         "mha_module" => multi_head::run_module(tensors, target).map(Ok),
         "self_attention_layer" => multi_head::run_layer(tensors, target),
         "greedy_generation" | "sentence_embedding" => Ok(Err(Outcome::NeedsWeights)),

@@ -88,12 +88,7 @@ struct Operands {
 
 impl Operands {
     fn host(&self) -> HostInputs<'_> {
-        HostInputs {
-            query: &self.host[0],
-            key: &self.host[1],
-            value: &self.host[2],
-            ..Default::default()
-        }
+        HostInputs::new(&self.host[0], &self.host[1], &self.host[2])
     }
 }
 

@@ -76,7 +76,7 @@ pub fn run_module(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<
             (true, true) => HeadWeights::PerHead,
             (true, false) => HeadWeights::Averaged,
         },
-        algorithm: target.algorithm(case.outputs.contains_key("attn_weights")),
+        algorithm: target.algorithm(),
         ..MultiHeadCall::self_attention(batch, seqlen_q)
     };
     let inputs = MultiHeadInputs {
@@ -154,7 +154,7 @@ pub fn run_layer(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<R
         } else {
             HeadWeights::None
         },
-        algorithm: target.algorithm(wanted),
+        algorithm: target.algorithm(),
         ..MultiHeadCall::self_attention(batch, seqlen)
     };
     let inputs = MultiHeadInputs {

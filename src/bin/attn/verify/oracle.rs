@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value;
+use wgpu_attention::HostTensor;
 
 /// The folder's table of contents.
 #[derive(Deserialize)]
@@ -26,7 +27,6 @@ pub struct Case {
     pub op: String,
     #[serde(default)]
     pub features: Vec<String>,
-    pub dtype: String,
     #[serde(default)]
     pub attrs: BTreeMap<String, Value>,
     #[serde(default)]
@@ -100,6 +100,29 @@ pub enum MaskArray {
     Float(Array<f32>),
 }
 
+/// Numbers in the type that they are stored in.
+pub struct Numbers {
+    pub shape: Vec<u32>,
+    data: NumberData,
+}
+
+enum NumberData {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
+}
+
+impl Numbers {
+    /// For a call.
+    pub fn host(&self) -> HostTensor<'_> {
+        match &self.data {
+            NumberData::F32(data) => data.into(),
+            NumberData::F16(data) => data.into(),
+            NumberData::Bf16(data) => data.into(),
+        }
+    }
+}
+
 /// An oracle folder; files are read when first asked for.
 pub struct Folder {
     path: PathBuf,
@@ -171,6 +194,51 @@ impl CaseTensors<'_> {
         })
     }
 
+    /// An input that must be there, in the type that it is stored in (`f64` becomes `f32`).
+    pub fn numbers(&self, role: &str) -> anyhow::Result<Numbers> {
+        self.optional_numbers(role)?.with_context(|| format!("no input {role}"))
+    }
+
+    /// An input in the type that it is stored in (`f64` becomes `f32`).
+    pub fn optional_numbers(&self, role: &str) -> anyhow::Result<Option<Numbers>> {
+        let Some(name) = self.case.inputs.get(role) else {
+            return Ok(None);
+        };
+        let tensor = self
+            .tensors
+            .tensor(name)
+            .with_context(|| format!("{role}: no tensor {name}"))?;
+        let data = tensor.data();
+        let data = match tensor.dtype() {
+            Dtype::F64 => NumberData::F32(collect(data, |bytes| f64::from_le_bytes(bytes) as f32)),
+            Dtype::F32 => NumberData::F32(collect(data, f32::from_le_bytes)),
+            Dtype::F16 => NumberData::F16(collect(data, f16::from_le_bytes)),
+            Dtype::BF16 => NumberData::Bf16(collect(data, bf16::from_le_bytes)),
+            other => bail!("{role} is {other:?}, expected a float type"),
+        };
+        let sizes = tensor.shape().iter().map(|&size| u32::try_from(size));
+        let shape = sizes
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("{role} is too large"))?;
+        Ok(Some(Numbers { shape, data }))
+    }
+
+    /// An input of indexes or lengths, none below 0.
+    pub fn words(&self, role: &str) -> anyhow::Result<Array<u32>> {
+        let words = self.find(&self.case.inputs, role, |(dtype, data)| {
+            let words: Vec<i64> = match dtype {
+                Dtype::I32 => collect(data, |bytes| i32::from_le_bytes(bytes).into()),
+                Dtype::I64 => collect(data, i64::from_le_bytes),
+                other => bail!("{role} is {other:?}, expected an integer type"),
+            };
+            let words = words.into_iter().map(u32::try_from);
+            words
+                .collect::<Result<_, _>>()
+                .with_context(|| format!("{role} holds a number below 0 or too large"))
+        })?;
+        words.with_context(|| format!("no input {role}"))
+    }
+
     /// An input of booleans as bytes.
     pub fn booleans(&self, role: &str) -> anyhow::Result<Array<u8>> {
         match self.mask(role)? {
@@ -178,6 +246,14 @@ impl CaseTensors<'_> {
             Some(MaskArray::Float(_)) => bail!("{role} is a float tensor, expected BOOL"),
             None => bail!("no input {role}"),
         }
+    }
+
+    /// A mask if it is boolean.
+    pub fn boolean_mask(&self, role: &str) -> anyhow::Result<Option<Array<u8>>> {
+        Ok(match self.mask(role)? {
+            Some(MaskArray::Boolean(mask)) => Some(mask),
+            _ => None,
+        })
     }
 
     /// An input that is a boolean or a float mask.

@@ -4,21 +4,25 @@
 
 @group(0) @binding(1) var<storage, read> query: array<f32>;
 
+fn query_at(at: u32) -> f32 {
+    return query[at];
+}
+
 // Channels 4 * d4 to 4 * d4 + 3 of the row at element `row`.
 fn load_query(row: u32, d4: u32) -> vec4<f32> {
     let d = 4u * d4;
     var channels = vec4<f32>(0.0);
     if (d + 3u < HEAD_DIM) {
-        channels = vec4<f32>(query[row + d], query[row + d + 1u], query[row + d + 2u], query[row + d + 3u]);
+        channels = vec4<f32>(query_at(row + d), query_at(row + d + 1u), query_at(row + d + 2u), query_at(row + d + 3u));
     } else {
         if (d < HEAD_DIM) {
-            channels.x = query[row + d];
+            channels.x = query_at(row + d);
         }
         if (d + 1u < HEAD_DIM) {
-            channels.y = query[row + d + 1u];
+            channels.y = query_at(row + d + 1u);
         }
         if (d + 2u < HEAD_DIM) {
-            channels.z = query[row + d + 2u];
+            channels.z = query_at(row + d + 2u);
         }
     }
     return channels;

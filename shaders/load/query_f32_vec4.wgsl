@@ -1,4 +1,5 @@
-// Purpose: four channels of query in one load: every row begins at a multiple of four elements and is a multiple of four long.
+// Purpose: four channels of query in one load: every row begins at a multiple of four elements and is a multiple of four
+// long.
 // Hook of slot `query`: defines load_query.
 // Binding 1: query, f32, [batch, heads, seqlen_q, head_dim], contiguous channels.
 

@@ -4,21 +4,25 @@
 
 @group(0) @binding(3) var<storage, read> value: array<f32>;
 
+fn value_at(at: u32) -> f32 {
+    return value[at];
+}
+
 // Channels 4 * d4 to 4 * d4 + 3 of the row at element `row`.
 fn load_value(row: u32, d4: u32) -> vec4<f32> {
     let d = 4u * d4;
     var channels = vec4<f32>(0.0);
     if (d + 3u < HEAD_DIM_V) {
-        channels = vec4<f32>(value[row + d], value[row + d + 1u], value[row + d + 2u], value[row + d + 3u]);
+        channels = vec4<f32>(value_at(row + d), value_at(row + d + 1u), value_at(row + d + 2u), value_at(row + d + 3u));
     } else {
         if (d < HEAD_DIM_V) {
-            channels.x = value[row + d];
+            channels.x = value_at(row + d);
         }
         if (d + 1u < HEAD_DIM_V) {
-            channels.y = value[row + d + 1u];
+            channels.y = value_at(row + d + 1u);
         }
         if (d + 2u < HEAD_DIM_V) {
-            channels.z = value[row + d + 2u];
+            channels.z = value_at(row + d + 2u);
         }
     }
     return channels;

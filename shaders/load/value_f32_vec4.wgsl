@@ -1,4 +1,5 @@
-// Purpose: four channels of value in one load: every row begins at a multiple of four elements and is a multiple of four long.
+// Purpose: four channels of value in one load: every row begins at a multiple of four elements and is a multiple of four
+// long.
 // Hook of slot `value`: defines load_value.
 // Binding 3: value, f32, [batch, kv_heads, seqlen_k, head_dim_v], contiguous channels.
 

@@ -4,21 +4,25 @@
 
 @group(0) @binding(2) var<storage, read> key: array<f32>;
 
+fn key_at(at: u32) -> f32 {
+    return key[at];
+}
+
 // Channels 4 * d4 to 4 * d4 + 3 of the row at element `row`.
 fn load_key(row: u32, d4: u32) -> vec4<f32> {
     let d = 4u * d4;
     var channels = vec4<f32>(0.0);
     if (d + 3u < HEAD_DIM) {
-        channels = vec4<f32>(key[row + d], key[row + d + 1u], key[row + d + 2u], key[row + d + 3u]);
+        channels = vec4<f32>(key_at(row + d), key_at(row + d + 1u), key_at(row + d + 2u), key_at(row + d + 3u));
     } else {
         if (d < HEAD_DIM) {
-            channels.x = key[row + d];
+            channels.x = key_at(row + d);
         }
         if (d + 1u < HEAD_DIM) {
-            channels.y = key[row + d + 1u];
+            channels.y = key_at(row + d + 1u);
         }
         if (d + 2u < HEAD_DIM) {
-            channels.z = key[row + d + 2u];
+            channels.z = key_at(row + d + 2u);
         }
     }
     return channels;

@@ -1,4 +1,5 @@
-// Purpose: four channels of key in one load: every row begins at a multiple of four elements and is a multiple of four long.
+// Purpose: four channels of key in one load: every row begins at a multiple of four elements and is a multiple of four
+// long.
 // Hook of slot `key`: defines load_key.
 // Binding 2: key, f32, [batch, kv_heads, seqlen_k, head_dim], contiguous channels.
 

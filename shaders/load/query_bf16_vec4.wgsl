@@ -1,0 +1,12 @@
+// Purpose: four channels of query in one load: every row begins at a multiple of four elements and is a multiple of four
+// long. Two numbers a word, each the upper half of a single.
+// Hook of slot `query`: defines load_query.
+// Binding 1: query, bf16, [batch, heads, seqlen_q, head_dim], contiguous channels.
+
+@group(0) @binding(1) var<storage, read> query: array<vec2<u32>>;
+
+// Channels 4 * d4 to 4 * d4 + 3 of the row at element `row`.
+fn load_query(row: u32, d4: u32) -> vec4<f32> {
+    let words = query[(row >> 2u) + d4];
+    return bitcast<vec4<f32>>(vec4<u32>(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));
+}

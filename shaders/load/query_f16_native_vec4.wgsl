@@ -1,0 +1,11 @@
+// Purpose: four channels of query in one load: every row begins at a multiple of four elements and is a multiple of four
+// long. Needs the shader feature f16.
+// Hook of slot `query`: defines load_query.
+// Binding 1: query, f16, [batch, heads, seqlen_q, head_dim], contiguous channels.
+
+@group(0) @binding(1) var<storage, read> query: array<vec4<f16>>;
+
+// Channels 4 * d4 to 4 * d4 + 3 of the row at element `row`.
+fn load_query(row: u32, d4: u32) -> vec4<f32> {
+    return vec4<f32>(query[(row >> 2u) + d4]);
+}

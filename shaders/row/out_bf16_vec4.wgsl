@@ -1,0 +1,10 @@
+// Purpose: four channels of out in one store: rows begin at multiples of four elements and are multiples of four long.
+// Hook of slot `out`: defines store_out. Needs type/narrow_bf16.wgsl.
+// Binding 4: out, bf16, two a word, [batch, heads, seqlen_q, head_dim_v], contiguous channels.
+
+@group(0) @binding(4) var<storage, read_write> out: array<vec2<u32>>;
+
+fn store_out(row: u32, d4: u32, channels: vec4<f32>) {
+    out[(row >> 2u) + d4] = vec2<u32>(narrow(channels.x) | (narrow(channels.y) << 16u),
+        narrow(channels.z) | (narrow(channels.w) << 16u));
+}

@@ -1,0 +1,263 @@
+//! Which file fills each slot of the skeletons: one line a feature.
+
+use std::sync::Arc;
+
+use crate::Operand;
+use crate::kernel::{Emit, Skeleton, Variant};
+use crate::plan::tuning::Tile;
+use crate::problem::mods::OwnedMods;
+use crate::problem::{DType, DropoutKeep, KeyPadding, Problem};
+
+type File = &'static str;
+
+/// The file of each slot.
+pub(super) struct Hooks<'a> {
+    query: File,
+    key: File,
+    value: File,
+    query_tile: File,
+    /// `store_out`, and what it needs to round.
+    out: Vec<File>,
+    lse: File,
+    acc: File,
+    state: File,
+    /// The state of rows that no earlier dispatch has begun.
+    first_state: File,
+    sequence: File,
+    visit: File,
+    causal: File,
+    window: File,
+    mask: File,
+    padding: File,
+    bias: File,
+    alibi: File,
+    softcap: File,
+    dropout: File,
+    guard: File,
+    emit: File,
+    mods: &'a OwnedMods,
+}
+
+impl<'a> Hooks<'a> {
+    pub(super) fn new(problem: &'a Problem, tile: &Tile, variant: Variant) -> Self {
+        let pick = |there: bool, file: File, absent: File| if there { file } else { absent };
+        let out_dtype = if variant.partial {
+            DType::F32
+        } else {
+            problem.dtypes().out
+        };
+        let first_state = pick(
+            problem.has(Operand::Sinks),
+            "row/state_sink.wgsl",
+            "row/state_fresh.wgsl",
+        );
+        Self {
+            query: load(Operand::Query, problem, variant.query_vec4, variant.shader_f16),
+            key: load(Operand::Key, problem, variant.key_vec4, variant.shader_f16),
+            value: load(Operand::Value, problem, variant.value_vec4, variant.shader_f16),
+            query_tile: pick(
+                tile.query_resident,
+                "tile/query_resident.wgsl",
+                "tile/query_streamed.wgsl",
+            ),
+            out: out(out_dtype, variant.out_vec4),
+            lse: pick(variant.lse, "row/lse.wgsl", "row/lse_none.wgsl"),
+            acc: pick(variant.resume, "row/acc_resume.wgsl", "row/acc_fresh.wgsl"),
+            state: pick(variant.resume, "row/state_resume.wgsl", first_state),
+            first_state,
+            sequence: match problem.key_padding() {
+                _ if problem.packed().is_some() => "sequence/packed.wgsl",
+                Some(KeyPadding::Lengths) => "sequence/lengths.wgsl",
+                _ => "sequence/whole.wgsl",
+            },
+            visit: "visit/range.wgsl",
+            causal: pick(problem.causal().is_some(), "mask/causal.wgsl", "mask/causal_none.wgsl"),
+            window: pick(problem.window().is_some(), "mask/window.wgsl", "mask/window_none.wgsl"),
+            mask: pick(
+                problem.has(Operand::Mask),
+                "mask/boolean.wgsl",
+                "mask/boolean_none.wgsl",
+            ),
+            padding: match problem.key_padding() {
+                None | Some(KeyPadding::Lengths) => "mask/padding_none.wgsl",
+                Some(KeyPadding::Additive) => "mask/padding_additive.wgsl",
+                Some(KeyPadding::Boolean) => "mask/padding_boolean.wgsl",
+            },
+            bias: match problem.dtypes().bias {
+                _ if !problem.has(Operand::Bias) => "score/bias_none.wgsl",
+                DType::F32 => "score/bias_f32.wgsl",
+                DType::F16 => "score/bias_f16.wgsl",
+                DType::Bf16 => "score/bias_bf16.wgsl",
+            },
+            alibi: pick(
+                problem.has(Operand::AlibiSlopes),
+                "score/alibi.wgsl",
+                "score/alibi_none.wgsl",
+            ),
+            softcap: pick(
+                problem.softcap().is_some(),
+                "score/softcap.wgsl",
+                "score/softcap_none.wgsl",
+            ),
+            dropout: match problem.dropout().map(|dropout| dropout.keep) {
+                None => "dropout/none.wgsl",
+                Some(DropoutKeep::Given) => "dropout/given.wgsl",
+                Some(DropoutKeep::Philox { .. }) => "dropout/philox.wgsl",
+            },
+            guard: pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl"),
+            emit: match variant.emit {
+                Emit::Softmax => "emit/score.wgsl",
+                Emit::Stage(_) => "emit/stage.wgsl",
+                Emit::Weights => "emit/weight.wgsl",
+            },
+            mods: problem.mods(),
+        }
+    }
+
+    /// The files of a skeleton, in the order of the text.
+    pub(super) fn parts(&self, skeleton: Skeleton) -> Vec<File> {
+        let rows = ["params.wgsl", "state.wgsl", "position.wgsl", self.sequence];
+        let visit = [self.causal, self.window, self.visit];
+        let products = [self.query, self.key, self.query_tile, "tile/scores.wgsl"];
+        let finish = [
+            self.mask,
+            self.padding,
+            self.bias,
+            self.alibi,
+            self.softcap,
+            self.score_mod(),
+            self.mask_mod(),
+            "score/finish.wgsl",
+        ];
+        let mut parts = Vec::new();
+        match skeleton {
+            Skeleton::Fused => {
+                parts.extend(rows);
+                parts.extend(visit);
+                parts.extend(products);
+                parts.extend(finish);
+                parts.extend([self.value, self.guard, self.dropout, "tile/values.wgsl"]);
+                parts.extend(&self.out);
+                parts.extend([self.lse, self.acc, self.state, "fused.wgsl"]);
+            }
+            Skeleton::Scores => {
+                parts.extend(rows);
+                parts.extend(visit);
+                parts.extend(products);
+                parts.extend(finish);
+                parts.extend([self.emit, "scores.wgsl"]);
+            }
+            Skeleton::Softmax => {
+                parts.extend(rows);
+                parts.extend([self.lse, self.first_state, self.prob_mod(), "softmax.wgsl"]);
+            }
+            Skeleton::WeightedValues => {
+                parts.extend(rows);
+                // With a prob_mod a closed position's weight need not be 0, so every tile counts.
+                match self.mods.prob_mod {
+                    None => parts.extend(visit),
+                    Some(_) => parts.extend(["mask/causal_none.wgsl", "mask/window_none.wgsl", "visit/range.wgsl"]),
+                }
+                parts.extend([
+                    self.value,
+                    self.guard,
+                    self.dropout,
+                    "tile/values_memory.wgsl",
+                    "tile/values.wgsl",
+                ]);
+                parts.extend(&self.out);
+                parts.extend([self.acc, "weighted_values.wgsl"]);
+            }
+            Skeleton::Narrow => {
+                parts.extend(rows);
+                parts.extend(&self.out);
+                parts.push("narrow.wgsl");
+            }
+            Skeleton::Linear => {
+                parts.extend(rows);
+                parts.extend(products);
+                parts.extend([self.bias, "linear.wgsl"]);
+            }
+            Skeleton::AverageHeads => parts.extend(["params.wgsl", "average_heads.wgsl"]),
+        }
+        if !self.mods(skeleton).is_empty() {
+            parts.push("mods/environment.wgsl");
+        }
+        parts
+    }
+
+    /// The caller's functions that a skeleton calls, by name.
+    pub(super) fn mods(&self, skeleton: Skeleton) -> Vec<(&'static str, Arc<str>)> {
+        let OwnedMods {
+            score_mod,
+            mask_mod,
+            prob_mod,
+            ..
+        } = self.mods;
+        let called = match skeleton {
+            Skeleton::Fused | Skeleton::Scores => vec![("score_mod", score_mod), ("mask_mod", mask_mod)],
+            Skeleton::Softmax => vec![("prob_mod", prob_mod)],
+            Skeleton::WeightedValues | Skeleton::Narrow | Skeleton::Linear | Skeleton::AverageHeads => Vec::new(),
+        };
+        called
+            .into_iter()
+            .filter_map(|(name, text)| text.as_ref().map(|text| (name, Arc::clone(text))))
+            .collect()
+    }
+
+    fn score_mod(&self) -> File {
+        match self.mods.score_mod {
+            None => "mods/score_mod_none.wgsl",
+            Some(_) => "mods/score_mod.wgsl",
+        }
+    }
+
+    fn mask_mod(&self) -> File {
+        match self.mods.mask_mod {
+            None => "mods/mask_mod_none.wgsl",
+            Some(_) => "mods/mask_mod.wgsl",
+        }
+    }
+
+    fn prob_mod(&self) -> File {
+        match self.mods.prob_mod {
+            None => "mods/prob_mod_none.wgsl",
+            Some(_) => "mods/prob_mod.wgsl",
+        }
+    }
+}
+
+/// The load hook of query, key or value.
+fn load(operand: Operand, problem: &Problem, vec4: bool, native: bool) -> File {
+    /// For each operand the file of each storage type, as vectors and one by one.
+    macro_rules! files {
+        ($operand:literal) => {
+            match (problem.dtype(operand), native, vec4) {
+                (DType::F32, _, true) => concat!("load/", $operand, "_f32_vec4.wgsl"),
+                (DType::F32, _, false) => concat!("load/", $operand, "_f32_scalar.wgsl"),
+                (DType::F16, false, true) => concat!("load/", $operand, "_f16_vec4.wgsl"),
+                (DType::F16, false, false) => concat!("load/", $operand, "_f16_scalar.wgsl"),
+                (DType::F16, true, true) => concat!("load/", $operand, "_f16_native_vec4.wgsl"),
+                (DType::F16, true, false) => concat!("load/", $operand, "_f16_native_scalar.wgsl"),
+                (DType::Bf16, _, true) => concat!("load/", $operand, "_bf16_vec4.wgsl"),
+                (DType::Bf16, _, false) => concat!("load/", $operand, "_bf16_scalar.wgsl"),
+            }
+        };
+    }
+    match operand {
+        Operand::Query => files!("query"),
+        Operand::Key => files!("key"),
+        _ => files!("value"),
+    }
+}
+
+fn out(dtype: DType, vec4: bool) -> Vec<File> {
+    match (dtype, vec4) {
+        (DType::F32, true) => vec!["row/out_f32_vec4.wgsl"],
+        (DType::F32, false) => vec!["row/out_f32_scalar.wgsl"],
+        (DType::F16, true) => vec!["type/narrow_f16.wgsl", "row/out_f16_vec4.wgsl"],
+        (DType::F16, false) => vec!["type/narrow_f16.wgsl", "row/out_f16_scalar.wgsl"],
+        (DType::Bf16, true) => vec!["type/narrow_bf16.wgsl", "row/out_bf16_vec4.wgsl"],
+        (DType::Bf16, false) => vec!["type/narrow_bf16.wgsl", "row/out_bf16_scalar.wgsl"],
+    }
+}
