@@ -6,7 +6,7 @@ pub mod source;
 use crate::Operand;
 use crate::plan::tuning::Tile;
 use crate::problem::{KeyPadding, Problem};
-use source::{Access, Part, part};
+use source::{Access, Extension, Part, part};
 
 /// The skeletons: each becomes one entry point.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -163,6 +163,14 @@ impl KernelConfig {
         let mut bindings: Vec<_> = self.parts().flat_map(|part| part.bindings.iter().copied()).collect();
         bindings.sort_unstable();
         bindings
+    }
+
+    /// The extensions of WGSL that the files use, each once, in ascending order.
+    pub fn extensions(&self) -> Vec<Extension> {
+        let mut extensions: Vec<_> = self.parts().flat_map(|part| part.needs.iter().copied()).collect();
+        extensions.sort_unstable();
+        extensions.dedup();
+        extensions
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::KernelConfig;
-use crate::kernel::source::{self, Access, Unroll};
+use crate::kernel::source::{self, Access, Dialect, Unroll};
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl PipelineCache {
 
 async fn create(gpu: &Gpu, kernel: &KernelConfig, unroll: Unroll) -> Result<Pipeline> {
     let name = kernel.skeleton().name();
-    let text = source::compose(kernel, unroll).map_err(|message| Error::Validation {
+    let text = source::compose(kernel, unroll, Dialect::default()).map_err(|message| Error::Validation {
         operation: "compose a shader",
         message,
     })?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use wgpu_attention::kernel::params::Params;
-use wgpu_attention::kernel::source::{self, Access, Unroll};
+use wgpu_attention::kernel::source::{self, Access, Dialect, Extension, Unroll};
 use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant};
 use wgpu_attention::plan::tuning::TILES;
 use wgpu_attention::{Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, KeyPadding, Problem};
@@ -60,18 +60,58 @@ fn attention_kernels() -> Vec<KernelConfig> {
     all
 }
 
+fn compose(kernel: &KernelConfig, unroll: Unroll, dialect: Dialect) -> String {
+    source::compose(kernel, unroll, dialect).unwrap_or_else(|why| panic!("{kernel:?}: {why}"))
+}
+
 fn parse(kernel: &KernelConfig, unroll: Unroll) -> (String, naga::Module) {
-    let text = source::compose(kernel, unroll).unwrap_or_else(|why| panic!("{kernel:?}: {why}"));
+    let text = compose(kernel, unroll, Dialect::Native);
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{kernel:?}\n{}", error.emit_to_string(&text)));
     (text, module)
 }
 
 fn validate(text: &str, module: &naga::Module, kernel: &KernelConfig) {
-    let capabilities = naga::valid::Capabilities::empty();
-    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+    validator(&kernel.extensions())
         .validate(module)
         .unwrap_or_else(|error| panic!("{kernel:?}\n{}", error.emit_to_string(text)));
+}
+
+/// A device of WebGPU's default features and these extensions.
+fn validator(extensions: &[Extension]) -> naga::valid::Validator {
+    let mut capabilities = naga::valid::Capabilities::empty();
+    let mut operations = naga::valid::SubgroupOperationSet::empty();
+    for extension in extensions {
+        match extension {
+            Extension::F16 => capabilities |= naga::valid::Capabilities::SHADER_FLOAT16,
+            Extension::Subgroups => {
+                capabilities |= naga::valid::Capabilities::SUBGROUP;
+                operations = naga::valid::SubgroupOperationSet::all();
+            }
+        }
+    }
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
+    validator
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(operations);
+    validator
+}
+
+/// The text without its line comments.
+fn code(text: &str) -> String {
+    let before_comment = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    text.lines().map(before_comment).collect::<Vec<_>>().join("\n")
+}
+
+/// The extensions that a text uses, by its words.
+fn used_extensions(text: &str) -> Vec<Extension> {
+    let code = code(text);
+    let words = code.split(|character: char| !character.is_alphanumeric() && character != '_');
+    let uses = |extension: &Extension| match extension {
+        Extension::F16 => words.clone().any(|word| word == "f16"),
+        Extension::Subgroups => words.clone().any(|word| word.starts_with("subgroup")),
+    };
+    Extension::ALL.iter().copied().filter(uses).collect()
 }
 
 #[test]
@@ -92,6 +132,49 @@ fn every_composition_is_valid() {
             let (text, module) = parse(kernel, Unroll::Rolled);
             validate(&text, &module, kernel);
         }
+    }
+}
+
+/// Both dialects are the same text below their directives, which are those of the extensions that it uses.
+#[test]
+fn dialects_differ_by_their_directives() {
+    for kernel in attention_kernels() {
+        let [native, web] = [Dialect::Native, Dialect::Web].map(|dialect| {
+            let text = compose(&kernel, Unroll::Expanded, dialect);
+            let directives = kernel.extensions().into_iter().filter_map(|one| one.directive(dialect));
+            let head: String = directives.map(|directive| format!("{directive}\n")).collect();
+            let body = text
+                .strip_prefix(&head)
+                .unwrap_or_else(|| panic!("no {head} in\n{text}"));
+            assert!(!code(body).contains("enable "), "{kernel:?}");
+            assert_eq!(used_extensions(body), kernel.extensions(), "{kernel:?}");
+            body.to_owned()
+        });
+        assert_eq!(native, web);
+    }
+}
+
+/// What naga takes, and what it refuses; `tools/dawn-check.mjs` asks Dawn the same.
+#[test]
+fn directives_are_what_naga_wants() {
+    for extension in Extension::ALL {
+        let body = match extension {
+            Extension::F16 => "const half = 0.5h; fn f(x: f16) -> f16 { return x * half; }",
+            Extension::Subgroups => "fn f(x: f32) -> f32 { return subgroupAdd(x); }",
+        };
+        let text = |dialect| format!("{}\n{body}", extension.directive(dialect).unwrap_or_default());
+        let module = naga::front::wgsl::parse_str(&text(Dialect::Native)).unwrap();
+        validator(&[extension]).validate(&module).unwrap();
+        assert!(
+            validator(&[]).validate(&module).is_err(),
+            "{extension:?} needs no feature"
+        );
+        let web_is_refused = naga::front::wgsl::parse_str(&text(Dialect::Web)).is_err();
+        assert_eq!(
+            web_is_refused,
+            text(Dialect::Native) != text(Dialect::Web),
+            "{extension:?}"
+        );
     }
 }
 
