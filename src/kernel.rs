@@ -1,5 +1,6 @@
 //! What a kernel is made of: a list of shader files and a header of constants.
 
+pub mod catalog;
 pub mod params;
 pub mod source;
 
@@ -26,6 +27,16 @@ pub enum Skeleton {
 }
 
 impl Skeleton {
+    /// All of them.
+    pub const ALL: [Skeleton; 6] = [
+        Skeleton::Fused,
+        Skeleton::Scores,
+        Skeleton::Softmax,
+        Skeleton::WeightedValues,
+        Skeleton::Linear,
+        Skeleton::AverageHeads,
+    ];
+
     /// The name of the skeleton's file without its extension.
     pub fn name(self) -> &'static str {
         match self {
