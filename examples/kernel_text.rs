@@ -2,7 +2,7 @@
 //! `cargo run --example kernel_text -- fused 64 > fused.wgsl` (or `scores`, `softmax`, `weighted_values`; then the head size).
 
 use wgpu_attention::caps::CapsLimits;
-use wgpu_attention::kernel::source::{self, Unroll};
+use wgpu_attention::kernel::source::{self, Dialect, Unroll};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, CausalAlignment, DeviceCaps, Plan, Problem, Tier,
 };
@@ -33,6 +33,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::new(&problem, &caps)?;
     let pass = plan.passes().iter().find(|pass| pass.skeleton.name() == name);
     let kernel = plan.kernel(pass.ok_or("no such kernel: fused, scores, softmax or weighted_values")?);
-    print!("{}", source::compose(&kernel, Unroll::Expanded)?);
+    print!("{}", source::compose(&kernel, Unroll::Expanded, Dialect::Native)?);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What a kernel is made of: a list of shader files and a header of constants.
 
+pub mod catalog;
 mod hooks;
 pub mod params;
 pub mod source;
@@ -11,7 +12,7 @@ use crate::plan::tuning::Tile;
 use crate::problem::mods::OwnedCapture;
 use crate::problem::{CausalAlignment, Problem, ScoreStage};
 use hooks::Hooks;
-use source::{Access, Part, part};
+use source::{Access, Extension, Part, part};
 
 /// The skeletons: each becomes one entry point.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -33,6 +34,17 @@ pub enum Skeleton {
 }
 
 impl Skeleton {
+    /// All of them.
+    pub const ALL: [Skeleton; 7] = [
+        Skeleton::Fused,
+        Skeleton::Scores,
+        Skeleton::Softmax,
+        Skeleton::WeightedValues,
+        Skeleton::Narrow,
+        Skeleton::Linear,
+        Skeleton::AverageHeads,
+    ];
+
     /// The name of the skeleton's file without its extension.
     pub fn name(self) -> &'static str {
         match self {
@@ -172,6 +184,14 @@ impl KernelConfig {
             .filter(|(_, access)| *access != Access::Uniform)
             .count();
         u32::try_from(storage).unwrap_or(u32::MAX)
+    }
+
+    /// The extensions of WGSL that the files use, each once, in ascending order.
+    pub fn extensions(&self) -> Vec<Extension> {
+        let mut extensions: Vec<_> = self.parts().flat_map(|part| part.needs.iter().copied()).collect();
+        extensions.sort_unstable();
+        extensions.dedup();
+        extensions
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::KernelConfig;
-use crate::kernel::source::{self, Access, Unroll};
+use crate::kernel::source::{self, Access, Dialect, Unroll};
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl PipelineCache {
 
 async fn create(gpu: &Gpu, kernel: &KernelConfig, unroll: Unroll) -> Result<Pipeline> {
     let name = kernel.skeleton().name();
-    let text = source::compose(kernel, unroll).map_err(|message| Error::Validation {
+    let text = source::compose(kernel, unroll, Dialect::default()).map_err(|message| Error::Validation {
         operation: "compose a shader",
         message,
     })?;
@@ -114,7 +114,7 @@ async fn explain(gpu: &Gpu, kernel: &KernelConfig) -> Option<Error> {
         }
     }
     // Each is right by itself, so it does not fit: another signature, or a name that the kernels have already.
-    let text = source::compose(kernel, Unroll::Expanded).ok()?;
+    let text = source::compose(kernel, Unroll::Expanded, Dialect::default()).ok()?;
     let (message, ..) = compile_error(gpu, text).await?;
     Some(Error::Mod {
         function: kernel.mods().first()?.0,

@@ -135,6 +135,27 @@ fn the_bench_checks_and_measures() {
 }
 
 #[test]
+fn kernels_are_written_out() {
+    let [native, web] = [&["--combinations", "1"][..], &["--combinations", "1", "--web"]].map(|options| {
+        let folder = scratch(&format!("shaders-{}", options.len()));
+        let report = json(&[&["shaders", "--dump", folder.to_str().unwrap(), "--json"], options].concat());
+        let names = report["files"].as_array().unwrap();
+        let texts = names
+            .iter()
+            .map(|name| fs::read_to_string(folder.join(name.as_str().unwrap())).unwrap());
+        let texts: Vec<_> = texts.collect();
+        assert_eq!(report["bytes"], texts.iter().map(String::len).sum::<usize>());
+        texts
+    });
+    assert!(native.len() > 10);
+    assert_eq!(native.len(), web.len());
+    for text in native.iter().chain(&web) {
+        assert!(text.contains("@compute"));
+        assert!(!text.contains("/*unroll*/"));
+    }
+}
+
+#[test]
 fn mistakes_are_explained() {
     refuses(&["demo", "--layer", "1"], &["[0, 2, 4]"]);
     refuses(&["demo", "--head", "13"], &["13", "1 to 12"]);
@@ -149,6 +170,9 @@ fn mistakes_are_explained() {
     refuses(&["bench", "--seconds", "0"], &["expected seconds"]);
     refuses(&["bench", "--cases", "no/such.csv"], &["no/such.csv"]);
     refuses(&["verify"], &["--cases"]);
+    refuses(&["shaders"], &["--dump"]);
+    refuses(&["shaders", "--dump", "x", "--combinations", "5"], &["1..=4"]);
+    refuses(&["shaders", "--dump", "Cargo.toml"], &["Cargo.toml"]);
 }
 
 /// A file of cases that is none, or that asks for the impossible, is an error and not a panic.

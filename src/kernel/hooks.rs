@@ -41,7 +41,8 @@ pub(super) struct Hooks<'a> {
 impl<'a> Hooks<'a> {
     pub(super) fn new(problem: &'a Problem, tile: &Tile, variant: Variant) -> Self {
         let pick = |there: bool, file: File, absent: File| if there { file } else { absent };
-        let out_dtype = if variant.partial {
+        // What an earlier dispatch left lies in the workspace, unless it is f32 anyway.
+        let out_dtype = if variant.partial || variant.resume {
             DType::F32
         } else {
             problem.dtypes().out

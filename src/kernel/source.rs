@@ -1,7 +1,7 @@
 //! Shader text: the parts that kernels are made of, and the one composer that joins and unrolls them.
 //!
-//! A kernel is directives, a header of constants, and whole files in a row, each plain WGSL. Nothing is substituted inside
-//! a file. The composer does one thing more: a loop written `/*unroll*/ for (var d = 0u; d < D4; d++) { … }`, whose bound is
+//! A kernel is directives for the compiler that will read it, a header of constants, and whole files in a row, each plain WGSL.
+//! Nothing is substituted inside a file. The composer does one thing more: a loop written `/*unroll*/ for (var d = 0u; d < D4; d++) { … }`, whose bound is
 //! a constant of the header, becomes one block a trip, each opening with `const d: u32 = 3u;`.
 
 use std::fmt::Write as _;
@@ -19,6 +19,50 @@ pub enum Access {
     ReadWrite,
 }
 
+/// A part of WGSL that is not in every implementation.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Extension {
+    /// The type `f16`.
+    F16,
+    /// The built-in functions and values that begin with `subgroup`.
+    Subgroups,
+}
+
+impl Extension {
+    /// All of them.
+    pub const ALL: [Extension; 2] = [Extension::F16, Extension::Subgroups];
+
+    /// The line that switches it on, where the dialect wants one.
+    pub fn directive(self, dialect: Dialect) -> Option<&'static str> {
+        match (self, dialect) {
+            (Extension::F16, _) => Some("enable f16;"),
+            (Extension::Subgroups, Dialect::Web) => Some("enable subgroups;"),
+            // naga 30 has the functions without the line, and refuses the line.
+            (Extension::Subgroups, Dialect::Native) => None,
+        }
+    }
+}
+
+/// Whose WGSL: compilers agree on everything but the directives.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Dialect {
+    /// naga's, which wgpu has for Vulkan, Metal and DX12.
+    Native,
+    /// The standard's, which browsers and Dawn hold to.
+    Web,
+}
+
+impl Default for Dialect {
+    /// That of the machine compiled for: on wasm32, wgpu hands the text to the browser.
+    fn default() -> Self {
+        if cfg!(target_arch = "wasm32") {
+            Dialect::Web
+        } else {
+            Dialect::Native
+        }
+    }
+}
+
 /// One shader file.
 #[derive(Debug)]
 pub struct Part {
@@ -28,15 +72,18 @@ pub struct Part {
     pub text: &'static str,
     /// The bindings that it declares.
     pub bindings: &'static [(u32, Access)],
+    /// The extensions that it uses.
+    pub needs: &'static [Extension],
 }
 
 macro_rules! parts {
-    ($($name:literal [$($binding:literal $access:ident),*];)*) => {
+    ($($name:literal [$($binding:literal $access:ident),*] $(needs $($extension:ident),+)?;)*) => {
         /// Every shader file there is.
         pub const PARTS: &[Part] = &[$(Part {
             name: $name,
             text: include_str!(concat!("../../shaders/", $name)),
             bindings: &[$(($binding, Access::$access)),*],
+            needs: &[$($(Extension::$extension),+)?],
         }),*];
     };
 }
@@ -53,24 +100,24 @@ parts! {
     "linear.wgsl" [6 ReadWrite];
     "load/key_bf16_scalar.wgsl" [2 Read];
     "load/key_bf16_vec4.wgsl" [2 Read];
-    "load/key_f16_native_scalar.wgsl" [2 Read];
-    "load/key_f16_native_vec4.wgsl" [2 Read];
+    "load/key_f16_native_scalar.wgsl" [2 Read] needs F16;
+    "load/key_f16_native_vec4.wgsl" [2 Read] needs F16;
     "load/key_f16_scalar.wgsl" [2 Read];
     "load/key_f16_vec4.wgsl" [2 Read];
     "load/key_f32_scalar.wgsl" [2 Read];
     "load/key_f32_vec4.wgsl" [2 Read];
     "load/query_bf16_scalar.wgsl" [1 Read];
     "load/query_bf16_vec4.wgsl" [1 Read];
-    "load/query_f16_native_scalar.wgsl" [1 Read];
-    "load/query_f16_native_vec4.wgsl" [1 Read];
+    "load/query_f16_native_scalar.wgsl" [1 Read] needs F16;
+    "load/query_f16_native_vec4.wgsl" [1 Read] needs F16;
     "load/query_f16_scalar.wgsl" [1 Read];
     "load/query_f16_vec4.wgsl" [1 Read];
     "load/query_f32_scalar.wgsl" [1 Read];
     "load/query_f32_vec4.wgsl" [1 Read];
     "load/value_bf16_scalar.wgsl" [3 Read];
     "load/value_bf16_vec4.wgsl" [3 Read];
-    "load/value_f16_native_scalar.wgsl" [3 Read];
-    "load/value_f16_native_vec4.wgsl" [3 Read];
+    "load/value_f16_native_scalar.wgsl" [3 Read] needs F16;
+    "load/value_f16_native_vec4.wgsl" [3 Read] needs F16;
     "load/value_f16_scalar.wgsl" [3 Read];
     "load/value_f16_vec4.wgsl" [3 Read];
     "load/value_f32_scalar.wgsl" [3 Read];
@@ -154,10 +201,14 @@ pub enum Unroll {
 ///
 /// # Errors
 /// A sentence that names the loop, when an `/*unroll*/` mark is not followed by a loop of the one form that is expanded.
-pub fn compose(config: &KernelConfig, unroll: Unroll) -> Result<String, String> {
+pub fn compose(config: &KernelConfig, unroll: Unroll, dialect: Dialect) -> Result<String, String> {
     let mut text = String::new();
-    if config.parts().any(|part| part.text.contains("<f16>")) {
-        text.push_str("enable f16;\n");
+    for directive in config
+        .extensions()
+        .iter()
+        .filter_map(|extension| extension.directive(dialect))
+    {
+        let _ = writeln!(text, "{directive}");
     }
     for (name, value) in config.constants() {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");

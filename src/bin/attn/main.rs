@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod device;
 mod files;
+mod shaders;
 mod verify;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Run the cases of an oracle folder and compare with the expected outputs
     Verify(verify::Arguments),
+    /// Write out the WGSL of all kernels, for other compilers
+    Shaders(shaders::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Adapters(arguments) => adapters::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Shaders(arguments) => shaders::run(&arguments),
     };
     match result {
         Ok(code) => code,

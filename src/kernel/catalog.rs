@@ -1,0 +1,320 @@
+//! The kernels that there can be, in as many combinations as wanted: for tests and for other compilers.
+//!
+//! A kernel's text depends on a few choices that do not depend on one another. Their product grows with every
+//! hook, while two files that do not fit together show it wherever they meet: so [`kernels`] lists few kernels that together
+//! hold every combination of the settings of any two axes, or three, or as many as one asks for.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::kernel::{Emit, KernelConfig, Skeleton, Variant};
+use crate::plan::tuning::{TILES, Tile};
+use crate::problem::{
+    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, Dropout, DropoutKeep,
+    KeyPadding, Outputs, Packed, Problem, ScoreStage, Window,
+};
+
+/// All that a kernel's text depends on besides its skeleton.
+#[derive(Clone, Debug)]
+struct Choice {
+    descriptor: AttentionDescriptor<'static>,
+    tile: &'static Tile,
+    variant: Variant,
+}
+
+/// One thing to choose.
+struct Axis {
+    /// How many ways there are. The first is the plainest: what does without it.
+    settings: usize,
+    /// Chooses one.
+    set: fn(&mut Choice, usize),
+}
+
+const fn axis(settings: usize, set: fn(&mut Choice, usize)) -> Axis {
+    Axis { settings, set }
+}
+
+/// Sizes of heads of query and key, and of value: multiples of four, odd, least, and more than a register tile holds.
+const HEAD_DIMS: [(u32, u32); 4] = [(64, 64), (1, 2), (128, 130), (130, 131)];
+
+/// The choices. A new hook joins by a line.
+const AXES: &[Axis] = &[
+    axis(TILES.len(), |choice, i| choice.tile = &TILES[i]),
+    axis(HEAD_DIMS.len(), |choice, i| {
+        (choice.descriptor.shape.head_dim, choice.descriptor.shape.head_dim_v) = HEAD_DIMS[i];
+    }),
+    axis(2, |choice, i| {
+        choice.descriptor.causal = [None, Some(CausalAlignment::LowerRight)][i];
+    }),
+    axis(2, |choice, i| {
+        choice.descriptor.mask = [None, Some(Broadcast::new(FULL))][i]
+    }),
+    axis(4, |choice, i| {
+        choice.descriptor.bias = (i > 0).then_some(Broadcast::new(FULL));
+        choice.descriptor.dtypes.bias = DType::ALL[i.saturating_sub(1)];
+    }),
+    // Where a sequence's keys end, or which are closed.
+    axis(5, |choice, i| {
+        let [_, _, rows, keys] = FULL;
+        let (tokens_q, tokens_k) = (2 * rows, 2 * keys);
+        choice.descriptor.packed = (i == 4).then_some(Packed { tokens_q, tokens_k });
+        choice.descriptor.key_padding = [
+            None,
+            Some(KeyPadding::Boolean),
+            Some(KeyPadding::Additive),
+            Some(KeyPadding::Lengths),
+            None,
+        ][i];
+    }),
+    axis(2, |choice, i| {
+        choice.descriptor.window = (i > 0).then_some(Window {
+            left: Some(1),
+            right: Some(0),
+            alignment: CausalAlignment::LowerRight,
+        });
+    }),
+    axis(2, |choice, i| choice.descriptor.softcap = (i > 0).then_some(1.0)),
+    axis(2, |choice, i| choice.descriptor.alibi_slopes = i > 0),
+    axis(2, |choice, i| choice.descriptor.sinks = i > 0),
+    axis(3, |choice, i| {
+        let keep = [DropoutKeep::Given, DropoutKeep::Philox { seed: 1, offset: 0 }];
+        choice.descriptor.dropout = (i > 0).then(|| Dropout {
+            probability: 0.5,
+            keep: keep[i - 1],
+        });
+    }),
+    axis(2, |choice, i| {
+        choice.descriptor.mods.score_mod = (i > 0).then_some(
+            "fn score_mod(score: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 { return score; }",
+        );
+    }),
+    axis(2, |choice, i| {
+        choice.descriptor.mods.mask_mod =
+            (i > 0).then_some("fn mask_mod(batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> bool { return true; }");
+    }),
+    axis(2, |choice, i| {
+        choice.descriptor.mods.prob_mod = (i > 0).then_some(
+            "fn prob_mod(prob: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 { return prob; }",
+        );
+    }),
+    axis(DTYPES.len(), |choice, i| {
+        (choice.descriptor.dtypes.query, choice.variant.shader_f16) = DTYPES[i];
+    }),
+    axis(3, |choice, i| choice.descriptor.dtypes.key = DType::ALL[i]),
+    axis(3, |choice, i| choice.descriptor.dtypes.value = DType::ALL[i]),
+    axis(3, |choice, i| choice.descriptor.dtypes.out = DType::ALL[i]),
+    axis(5, |choice, i| {
+        choice.variant.emit = [
+            Emit::Softmax,
+            Emit::Weights,
+            Emit::Stage(ScoreStage::Scaled),
+            Emit::Stage(ScoreStage::Capped),
+            Emit::Stage(ScoreStage::Biased),
+        ][i];
+    }),
+    // What goes on from an earlier dispatch has an lse to go on from.
+    axis(3, |choice, i| {
+        (choice.variant.lse, choice.variant.resume) = (i > 0, i > 1)
+    }),
+    axis(2, |choice, i| choice.variant.query_vec4 = i > 0),
+    axis(2, |choice, i| choice.variant.key_vec4 = i > 0),
+    axis(2, |choice, i| choice.variant.value_vec4 = i > 0),
+    axis(2, |choice, i| choice.variant.out_vec4 = i > 0),
+];
+
+/// Storage types of query, and whether shaders may use `f16`.
+const DTYPES: [(DType, bool); 4] = [
+    (DType::F32, false),
+    (DType::F16, false),
+    (DType::F16, true),
+    (DType::Bf16, true),
+];
+
+/// Batch, heads, query rows and keys. The text does not depend on them.
+const FULL: [u32; 4] = [1, 2, 3, 5];
+
+/// Kernels of every skeleton that together hold each possible combination of the settings of any `strength` choices.
+///
+/// 1 is every shader file, tile and head size, once with each skeleton that it goes with; 2 is every pair of them. From the
+/// number of choices on it is all kernels, which are very many. The same call gives the same list.
+///
+/// ```
+/// use wgpu_attention::kernel::catalog;
+/// use wgpu_attention::kernel::source::{Dialect, Unroll, compose};
+///
+/// for kernel in catalog::kernels(1) {
+///     let text = compose(&kernel, Unroll::Expanded, Dialect::Web)?;
+///     assert!(text.contains("@compute"));
+/// }
+/// # Ok::<(), String>(())
+/// ```
+pub fn kernels(strength: usize) -> Vec<KernelConfig> {
+    let mut seen = HashSet::new();
+    let mut kernels = Vec::new();
+    for skeleton in Skeleton::ALL {
+        for row in cover(strength, &|row| kernel(skeleton, row).is_some()) {
+            let Some(kernel) = kernel(skeleton, &row) else { continue };
+            if seen.insert(kernel.clone()) {
+                kernels.push(kernel);
+            }
+        }
+    }
+    kernels
+}
+
+/// The kernel of a setting for each axis; `None` where no problem is like that.
+fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
+    let [batch, heads, seqlen_q, seqlen_k] = FULL;
+    let mut choice = Choice {
+        descriptor: AttentionDescriptor {
+            shape: AttentionShape::new(batch, heads, seqlen_q, seqlen_k, 1),
+            algorithm: match skeleton {
+                Skeleton::Fused => Algorithm::Fused,
+                Skeleton::Scores | Skeleton::Softmax | Skeleton::WeightedValues => Algorithm::ThreeKernels,
+                Skeleton::Narrow | Skeleton::Linear | Skeleton::AverageHeads => Algorithm::Auto,
+            },
+            outputs: Outputs::default(),
+            ..Default::default()
+        },
+        tile: &TILES[0],
+        variant: Variant::default(),
+    };
+    for (axis, &setting) in AXES.iter().zip(row) {
+        (axis.set)(&mut choice, setting);
+    }
+    let problem = Problem::new(&choice.descriptor).ok()?;
+    Some(KernelConfig::attention(skeleton, &problem, choice.tile, choice.variant))
+}
+
+/// Settings of some axes, in ascending order of the axes: (axis, setting).
+type Combination = Vec<(usize, usize)>;
+
+/// Rows of a setting for each axis, such that each valid combination of `strength` settings is in a row. Greedy: each row
+/// begins with a combination that is still missing, and every other axis takes the setting that meets most of the missing.
+fn cover(strength: usize, valid: &dyn Fn(&[usize]) -> bool) -> Vec<Vec<usize>> {
+    let strength = strength.clamp(1, AXES.len());
+    let mut missing = BTreeSet::new();
+    let axes: Vec<usize> = (0..AXES.len()).collect();
+    for_each_subset(&axes, strength, &mut |subset| missing.extend(combinations(subset)));
+    let mut rows = Vec::new();
+    while let Some(first) = missing.pop_first() {
+        let mut row = vec![0; AXES.len()];
+        for &(axis, setting) in &first {
+            row[axis] = setting;
+        }
+        if !valid(&row) {
+            continue;
+        }
+        let mut fixed: Vec<usize> = first.iter().map(|&(axis, _)| axis).collect();
+        for axis in axes
+            .iter()
+            .copied()
+            .filter(|axis| !first.iter().any(|(one, _)| one == axis))
+        {
+            let mut best = (0, 0);
+            for setting in 0..AXES[axis].settings {
+                row[axis] = setting;
+                let met = met(&row, &fixed, axis, strength, &missing);
+                if met > best.0 && valid(&row) {
+                    best = (met, setting);
+                }
+            }
+            row[axis] = best.1;
+            fixed.push(axis);
+        }
+        for_each_subset(&axes, strength, &mut |subset| {
+            missing.remove(&combination(&row, subset));
+        });
+        rows.push(row);
+    }
+    rows
+}
+
+/// How many of the missing combinations hold the setting of `axis` and otherwise only settings of the fixed axes.
+fn met(row: &[usize], fixed: &[usize], axis: usize, strength: usize, missing: &BTreeSet<Combination>) -> usize {
+    let mut met = 0;
+    for_each_subset(fixed, strength - 1, &mut |subset| {
+        let with_axis: Vec<usize> = subset.iter().copied().chain([axis]).collect();
+        met += usize::from(missing.contains(&combination(row, &with_axis)));
+    });
+    met
+}
+
+/// The settings that a row has for some axes.
+fn combination(row: &[usize], axes: &[usize]) -> Combination {
+    let mut combination: Vec<_> = axes.iter().map(|&axis| (axis, row[axis])).collect();
+    combination.sort_unstable();
+    combination
+}
+
+/// All combinations of the settings of some axes.
+fn combinations(axes: &[usize]) -> Vec<Combination> {
+    axes.iter().fold(vec![Vec::new()], |shorter, &axis| {
+        let longer = shorter.iter().flat_map(|before| {
+            (0..AXES[axis].settings).map(move |setting| before.iter().copied().chain([(axis, setting)]).collect())
+        });
+        longer.collect()
+    })
+}
+
+/// Calls with each subset of this size, in the order of the whole.
+fn for_each_subset(whole: &[usize], size: usize, call: &mut dyn FnMut(&[usize])) {
+    fn extend(chosen: &mut Vec<usize>, rest: &[usize], size: usize, call: &mut dyn FnMut(&[usize])) {
+        if chosen.len() == size {
+            return call(chosen);
+        }
+        for (index, &next) in rest.iter().enumerate() {
+            chosen.push(next);
+            extend(chosen, &rest[index + 1..], size, call);
+            chosen.pop();
+        }
+    }
+    extend(&mut Vec::new(), whole, size, call);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows hold every combination that is valid with all else plain, and are far fewer than these.
+    #[test]
+    fn every_combination_is_in_a_row() {
+        // A rule as real ones are: the last axis only without the third.
+        let last = AXES.len() - 1;
+        let valid = |row: &[usize]| row[last] == 0 || row[2] == 0;
+        let axes: Vec<usize> = (0..AXES.len()).collect();
+        for strength in [1, 2] {
+            let rows = cover(strength, &valid);
+            assert!(rows.iter().all(|row| valid(row)), "an impossible row");
+            let mut wanted = Vec::new();
+            for_each_subset(&axes, strength, &mut |subset| wanted.extend(combinations(subset)));
+            let possible = |wanted: &&Combination| !(wanted.contains(&(last, 1)) && wanted.contains(&(2, 1)));
+            let holds =
+                |row: &Vec<usize>, wanted: &Combination| wanted.iter().all(|&(axis, setting)| row[axis] == setting);
+            for wanted in wanted.iter().filter(possible) {
+                assert!(
+                    rows.iter().any(|row| holds(row, wanted)),
+                    "{strength}: no row has {wanted:?}"
+                );
+            }
+            assert!(
+                rows.len() * (2 * strength) < wanted.len(),
+                "{strength}: {} rows",
+                rows.len()
+            );
+        }
+    }
+
+    /// No axis is set wrongly: each of its settings makes a kernel of its own of at least one skeleton.
+    #[test]
+    fn every_setting_makes_another_kernel() {
+        let plain = vec![0; AXES.len()];
+        for (axis, Axis { settings, .. }) in AXES.iter().enumerate() {
+            for setting in 1..*settings {
+                let mut row = plain.clone();
+                row[axis] = setting;
+                let differs = |&skeleton: &Skeleton| kernel(skeleton, &row) != kernel(skeleton, &plain);
+                assert!(Skeleton::ALL.iter().any(differs), "axis {axis}, setting {setting}");
+            }
+        }
+    }
+}
