@@ -17,10 +17,14 @@ pub enum Operand {
     KeyPadding,
     /// Log-sum-exp of each row, `[batch, heads, seqlen_q]`.
     Lse,
+    /// Log-sum-exp of each row of each part that [`Engine::merge_states`](crate::Engine::merge_states) joins.
+    LseParts,
     /// Boolean mask, broadcast over `[batch, heads, seqlen_q, seqlen_k]`.
     Mask,
     /// Output, `[batch, heads, seqlen_q, head_dim_v]`.
     Out,
+    /// The partial outputs that [`Engine::merge_states`](crate::Engine::merge_states) joins.
+    OutParts,
     /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention).
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
@@ -38,8 +42,10 @@ impl fmt::Display for Operand {
             Operand::Key => "key",
             Operand::KeyPadding => "key_padding",
             Operand::Lse => "lse",
+            Operand::LseParts => "lse_parts",
             Operand::Mask => "mask",
             Operand::Out => "out",
+            Operand::OutParts => "out_parts",
             Operand::Projection => "projection",
             Operand::Query => "query",
             Operand::Value => "value",

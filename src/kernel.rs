@@ -1,5 +1,6 @@
 //! What a kernel is made of: a list of shader files and a header of constants.
 
+pub mod operations;
 pub mod params;
 pub mod source;
 
@@ -23,6 +24,8 @@ pub enum Skeleton {
     Linear,
     /// Mean over heads: `shaders/average_heads.wgsl`.
     AverageHeads,
+    /// An operation beside attention, by its file's name without the extension: see [`operations`].
+    Operation(&'static str),
 }
 
 impl Skeleton {
@@ -35,6 +38,7 @@ impl Skeleton {
             Skeleton::WeightedValues => "weighted_values",
             Skeleton::Linear => "linear",
             Skeleton::AverageHeads => "average_heads",
+            Skeleton::Operation(name) => name,
         }
     }
 }
@@ -128,11 +132,21 @@ impl KernelConfig {
                 .collect(),
             Skeleton::Linear => common.into_iter().chain(products).chain(["linear.wgsl"]).collect(),
             Skeleton::AverageHeads => vec!["params.wgsl", "average_heads.wgsl"],
+            Skeleton::Operation(_) => Vec::new(),
         };
         Self {
             skeleton,
             parts,
             constants: attention_constants(skeleton, problem, tile),
+        }
+    }
+
+    /// A kernel of an operation beside attention.
+    pub(crate) fn operation(name: &'static str, parts: Vec<&'static str>, constants: Vec<(&'static str, u32)>) -> Self {
+        Self {
+            skeleton: Skeleton::Operation(name),
+            parts,
+            constants,
         }
     }
 
@@ -178,6 +192,8 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
         Operand::Mask => 7,
         Operand::Bias => 8,
         Operand::KeyPadding => 9,
+        // Of operations beside attention, whose kernels number their bindings themselves.
+        Operand::LseParts | Operand::OutParts => 0,
     }
 }
 

@@ -136,6 +136,10 @@ mod engine;
 
 mod multi_head;
 
+mod operation;
+
+mod merge;
+
 mod error;
 
 pub mod reference;
@@ -148,6 +152,7 @@ pub use engine::adapters;
 pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
+pub use merge::{MergeInputs, MergeOutputs, MergeStates, MergeStatesDescriptor, MergeTensors, MergedStates};
 pub use multi_head::{
     HeadWeights, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall, MultiHeadDescriptor, MultiHeadInputs,
     MultiHeadOutput, MultiHeadParameters, PreparedMultiHead,

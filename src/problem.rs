@@ -346,7 +346,7 @@ impl Problem {
             Operand::Mask => self.mask,
             Operand::Bias => self.bias,
             Operand::KeyPadding => self.key_padding.map(|(_, extent)| extent),
-            Operand::Projection => None,
+            Operand::Projection | Operand::LseParts | Operand::OutParts => None,
         }
     }
 

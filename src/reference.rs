@@ -5,8 +5,10 @@
 //! `weights[j] = exp(score[j] - lse)`; `out = sum_j weights[j] * value[j]`. A row with no open key gives zeros and an lse of
 //! negative infinity. NaN in an open position spreads as IEEE 754 says.
 
+mod merge;
 mod multi_head;
 
+pub use merge::{MergeReference, merge_states, merge_states_in};
 pub use multi_head::{MultiHeadReference, multi_head, multi_head_in};
 
 use crate::error::{Operand, Result};

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use wgpu_attention::kernel::params::Params;
+use wgpu_attention::kernel::params::{MergeParams, Params};
 use wgpu_attention::kernel::source::{self, Access, Unroll};
-use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant};
+use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant, operations};
 use wgpu_attention::plan::tuning::TILES;
-use wgpu_attention::{Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, KeyPadding, Problem};
+use wgpu_attention::{
+    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, KeyPadding, Problem,
+};
 
 /// Every composition of the attention kernels: skeletons x tiles x hooks x odd and even head sizes.
 fn attention_kernels() -> Vec<KernelConfig> {
@@ -60,6 +62,24 @@ fn attention_kernels() -> Vec<KernelConfig> {
     all
 }
 
+/// Every composition of the operations beside attention.
+fn operation_kernels() -> Vec<KernelConfig> {
+    let mut kernels = Vec::new();
+    for dtype in DType::ALL {
+        for out_dtype in DType::ALL {
+            kernels.push(operations::merge_states(dtype, out_dtype, false));
+        }
+        kernels.push(operations::merge_states(dtype, DType::F32, true));
+    }
+    kernels
+}
+
+fn all_kernels() -> Vec<KernelConfig> {
+    let mut kernels = attention_kernels();
+    kernels.extend(operation_kernels());
+    kernels
+}
+
 fn parse(kernel: &KernelConfig, unroll: Unroll) -> (String, naga::Module) {
     let text = source::compose(kernel, unroll).unwrap_or_else(|why| panic!("{kernel:?}: {why}"));
     let module = naga::front::wgsl::parse_str(&text)
@@ -76,7 +96,7 @@ fn validate(text: &str, module: &naga::Module, kernel: &KernelConfig) {
 
 #[test]
 fn every_composition_is_valid() {
-    let kernels = attention_kernels();
+    let kernels = all_kernels();
     assert!(kernels.len() > 500, "only {} compositions", kernels.len());
     let used: BTreeSet<_> = kernels
         .iter()
@@ -97,7 +117,7 @@ fn every_composition_is_valid() {
 
 #[test]
 fn bindings_are_those_that_the_files_declare() {
-    for kernel in attention_kernels().iter().step_by(7) {
+    for kernel in attention_kernels().iter().step_by(7).chain(&operation_kernels()) {
         let (_, module) = parse(kernel, Unroll::Expanded);
         let mut found: Vec<(u32, Access)> = module
             .global_variables
@@ -128,6 +148,13 @@ fn params_lie_where_naga_says() {
     let kernel = &attention_kernels()[0];
     let (_, module) = parse(kernel, Unroll::Expanded);
     assert_struct(&module, "Params", Params::MEMBERS, std::mem::size_of::<Params>());
+
+    let (_, module) = parse(
+        &operations::merge_states(DType::F32, DType::F32, false),
+        Unroll::Expanded,
+    );
+    let size = std::mem::size_of::<MergeParams>();
+    assert_struct(&module, "MergeParams", MergeParams::MEMBERS, size);
 }
 
 fn assert_struct(module: &naga::Module, name: &str, members: &[(&str, usize)], size: usize) {

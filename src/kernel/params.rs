@@ -75,3 +75,23 @@ params! {
         bias_key: u32,
     }
 }
+
+params! {
+    /// Twin of `MergeParams` in `shaders/merge_states.wgsl`.
+    MergeParams {
+        element_begin: u32,
+        element_count: u32,
+        part_begin: u32,
+        part_end: u32,
+        out_part_stride: u32,
+        lse_part_stride: u32,
+        head_dim_v: u32,
+        grid_x: u32,
+        out_parts_offset: u32,
+        lse_parts_offset: u32,
+        out_offset: u32,
+        lse_offset: u32,
+        earlier_lse_offset: u32,
+        negative_infinity: f32,
+    }
+}

@@ -58,6 +58,9 @@ parts! {
     "mask/padding_additive.wgsl" [9 Read];
     "mask/padding_boolean.wgsl" [9 Read];
     "mask/padding_none.wgsl" [];
+    "merge/earlier.wgsl" [5 Read];
+    "merge/earlier_none.wgsl" [];
+    "merge_states.wgsl" [0 Uniform, 1 Read, 2 Read, 3 ReadWrite, 4 ReadWrite];
     "params.wgsl" [0 Uniform];
     "position.wgsl" [];
     "row/acc_fresh.wgsl" [];
@@ -74,6 +77,7 @@ parts! {
     "scores.wgsl" [6 ReadWrite];
     "softmax.wgsl" [6 ReadWrite];
     "state.wgsl" [];
+    "storage.wgsl" [];
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
     "tile/query_resident.wgsl" [];
