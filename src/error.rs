@@ -11,6 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Operand {
     /// Additive bias, broadcast over `[batch, heads, seqlen_q, seqlen_k]`.
     Bias,
+    /// Cosines of a rotary embedding, `[max_positions, rotary_dim / 2]` or `[batch, seqlen, rotary_dim / 2]`.
+    Cos,
+    /// Frequencies of a rotary embedding, `[rotary_dim / 2]`.
+    Frequencies,
     /// Keys, `[batch, kv_heads, seqlen_k, head_dim]`.
     Key,
     /// Key padding, `[batch, seqlen_k]`.
@@ -25,20 +29,28 @@ pub enum Operand {
     Out,
     /// The partial outputs that [`Engine::merge_states`](crate::Engine::merge_states) joins.
     OutParts,
+    /// Positions of a rotary embedding's rows, `[batch, seqlen]` or `[seqlen]`.
+    PositionIds,
     /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention).
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
     Query,
+    /// Sines of a rotary embedding, as its cosines.
+    Sin,
     /// Values, `[batch, kv_heads, seqlen_k, head_dim_v]`.
     Value,
     /// Attention weights, `[batch, heads, seqlen_q, seqlen_k]`; also the scores they are made from.
     Weights,
+    /// What a rotary embedding rotates, `[batch, heads, seqlen, head_dim]`.
+    X,
 }
 
 impl fmt::Display for Operand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Operand::Bias => "bias",
+            Operand::Cos => "cos",
+            Operand::Frequencies => "frequencies",
             Operand::Key => "key",
             Operand::KeyPadding => "key_padding",
             Operand::Lse => "lse",
@@ -46,10 +58,13 @@ impl fmt::Display for Operand {
             Operand::Mask => "mask",
             Operand::Out => "out",
             Operand::OutParts => "out_parts",
+            Operand::PositionIds => "position_ids",
             Operand::Projection => "projection",
             Operand::Query => "query",
+            Operand::Sin => "sin",
             Operand::Value => "value",
             Operand::Weights => "weights",
+            Operand::X => "x",
         })
     }
 }
@@ -88,6 +103,50 @@ pub enum Error {
         parameter: &'static str,
         /// What came.
         value: f32,
+    },
+    /// A number that is not of those that the parameter can have.
+    #[error("{parameter} is {value}, expected {expected}")]
+    OutOfRange {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// What came.
+        value: f64,
+        /// What fits, in words.
+        expected: &'static str,
+    },
+    /// A parameter without which the others say too little.
+    #[error("{parameter} is missing, and no other parameter implies it")]
+    MissingParameter {
+        /// The parameter's name.
+        parameter: &'static str,
+    },
+    /// A list of numbers is of the wrong length.
+    #[error("{parameter} has {actual} numbers, expected {expected}")]
+    ListLength {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// Numbers that came.
+        actual: usize,
+        /// How many fit, in words.
+        expected: String,
+    },
+    /// The channels that a rotary embedding is to rotate are no pairs, or more than there are.
+    #[error("rotary_dim is {rotary_dim}, expected an even number from 2 to {limit}")]
+    RotaryDim {
+        /// Channels that are to rotate.
+        rotary_dim: u32,
+        /// The most that may: the head's channels, and 65,536.
+        limit: u32,
+    },
+    /// A row's position is one that a rotary embedding has no angles for.
+    #[error("a row has position {position}, expected {first} to {last}")]
+    Position {
+        /// What came.
+        position: i64,
+        /// The first position there is.
+        first: i64,
+        /// The last.
+        last: i64,
     },
     /// An operand's shape does not fit the problem.
     #[error("{operand} has shape {actual:?}, expected {expected}")]

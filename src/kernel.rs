@@ -193,7 +193,13 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
         Operand::Bias => 8,
         Operand::KeyPadding => 9,
         // Of operations beside attention, whose kernels number their bindings themselves.
-        Operand::LseParts | Operand::OutParts => 0,
+        Operand::LseParts
+        | Operand::OutParts
+        | Operand::Cos
+        | Operand::Frequencies
+        | Operand::PositionIds
+        | Operand::Sin
+        | Operand::X => 0,
     }
 }
 

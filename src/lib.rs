@@ -140,6 +140,8 @@ mod operation;
 
 mod merge;
 
+mod rope;
+
 mod error;
 
 pub mod reference;
@@ -161,6 +163,10 @@ pub use plan::Plan;
 pub use problem::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, HostInputs, HostKeyPadding,
     KeyPadding, Layout, Layouts, Outputs, Problem, Strides,
+};
+pub use rope::{
+    RopeAngles, RopeConfig, RopeDTypes, RopeDescriptor, RopeFrequencies, RopeHostInputs, RopeLayouts, RopeLlama3,
+    RopeLongRope, RopePairing, RopePositions, RopeProblem, RopeScaling, RopeYarn,
 };
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;

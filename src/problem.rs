@@ -346,7 +346,14 @@ impl Problem {
             Operand::Mask => self.mask,
             Operand::Bias => self.bias,
             Operand::KeyPadding => self.key_padding.map(|(_, extent)| extent),
-            Operand::Projection | Operand::LseParts | Operand::OutParts => None,
+            Operand::Projection
+            | Operand::LseParts
+            | Operand::OutParts
+            | Operand::Cos
+            | Operand::Frequencies
+            | Operand::PositionIds
+            | Operand::Sin
+            | Operand::X => None,
         }
     }
 
