@@ -165,8 +165,8 @@ pub use problem::{
     KeyPadding, Layout, Layouts, Outputs, Problem, Strides,
 };
 pub use rope::{
-    RopeAngles, RopeConfig, RopeDTypes, RopeDescriptor, RopeFrequencies, RopeHostInputs, RopeLayouts, RopeLlama3,
-    RopeLongRope, RopePairing, RopePositions, RopeProblem, RopeScaling, RopeYarn,
+    Rope, RopeAngles, RopeConfig, RopeDTypes, RopeDescriptor, RopeFrequencies, RopeHostInputs, RopeInputs, RopeLayouts,
+    RopeLlama3, RopeLongRope, RopePairing, RopePositions, RopeProblem, RopeScaling, RopeYarn,
 };
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use wgpu_attention::kernel::params::{MergeParams, Params};
+use wgpu_attention::kernel::operations::{RopeAngleSource, RopeKernel, RopeStore};
+use wgpu_attention::kernel::params::{MergeParams, Params, RopeParams};
 use wgpu_attention::kernel::source::{self, Access, Unroll};
 use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant, operations};
 use wgpu_attention::plan::tuning::TILES;
@@ -70,6 +71,39 @@ fn operation_kernels() -> Vec<KernelConfig> {
             kernels.push(operations::merge_states(dtype, out_dtype, false));
         }
         kernels.push(operations::merge_states(dtype, DType::F32, true));
+    }
+    kernels.extend(rope_kernels());
+    kernels
+}
+
+fn rope_kernels() -> Vec<KernelConfig> {
+    let mut kernels = Vec::new();
+    let mut angles = Vec::new();
+    for ids in [false, true] {
+        angles.push(RopeAngleSource::Frequencies { ids });
+        for dtype in DType::ALL {
+            angles.push(RopeAngleSource::CacheByPosition { dtype, ids });
+            angles.push(RopeAngleSource::CacheByRow { dtype });
+        }
+    }
+    for angles in angles {
+        for x in [None, Some(DType::F32), Some(DType::F16), Some(DType::Bf16)] {
+            for (out, interleaved, store) in [
+                (DType::F32, false, RopeStore::Each),
+                (DType::F32, true, RopeStore::Each),
+                (DType::F16, true, RopeStore::Adjacent),
+                (DType::F16, false, RopeStore::Columns),
+                (DType::Bf16, false, RopeStore::Halves),
+            ] {
+                kernels.push(operations::rope(&RopeKernel {
+                    x,
+                    out,
+                    store,
+                    interleaved,
+                    angles,
+                }));
+            }
+        }
     }
     kernels
 }
@@ -155,6 +189,10 @@ fn params_lie_where_naga_says() {
     );
     let size = std::mem::size_of::<MergeParams>();
     assert_struct(&module, "MergeParams", MergeParams::MEMBERS, size);
+
+    let (_, module) = parse(&rope_kernels()[0], Unroll::Expanded);
+    let size = std::mem::size_of::<RopeParams>();
+    assert_struct(&module, "RopeParams", RopeParams::MEMBERS, size);
 }
 
 fn assert_struct(module: &naga::Module, name: &str, members: &[(&str, usize)], size: usize) {

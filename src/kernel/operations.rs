@@ -1,5 +1,9 @@
 //! The kernels of the operations beside attention.
 
+mod rope;
+
+pub use rope::{RopeAngleSource, RopeKernel, RopeStore, rope};
+
 use crate::kernel::KernelConfig;
 use crate::problem::DType;
 

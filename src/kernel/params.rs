@@ -95,3 +95,37 @@ params! {
         negative_infinity: f32,
     }
 }
+
+params! {
+    /// Twin of `RopeParams` in `shaders/rope.wgsl`.
+    RopeParams {
+        units: u32,
+        grid_x: u32,
+        batch_begin: u32,
+        head_begin: u32,
+        head_end: u32,
+        row_begin: u32,
+        row_count: u32,
+        row_units: u32,
+        unit_heads: u32,
+        head_groups: u32,
+        head_dim: u32,
+        rotary_pairs: u32,
+        position: i32,
+        max_positions: u32,
+        attention_scaling: f32,
+        x_offset: u32,
+        x_batch: u32,
+        x_head: u32,
+        x_row: u32,
+        out_offset: u32,
+        out_batch: u32,
+        out_head: u32,
+        out_row: u32,
+        ids_offset: u32,
+        ids_batch: u32,
+        cos_offset: u32,
+        sin_offset: u32,
+        cache_batch: u32,
+    }
+}
