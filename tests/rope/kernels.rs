@@ -223,12 +223,12 @@ fn layouts([batch, heads, seqlen, head_dim]: [u32; 4]) -> [Layout; 4] {
     [Layout::Bhsd, Layout::Bshd, padded(4), padded(3)]
 }
 
-/// `[batch, heads, seqlen, head_dim]` and how many channels rotate: sizes around words, odd heads, more heads than an
-/// invocation takes, more rows than a workgroup.
-const SIZES: [([u32; 4], u32); 8] = [
+/// `[batch, heads, seqlen, head_dim]` and how many channels rotate: sizes around words, odd heads, more rows than a workgroup.
+const SIZES: [([u32; 4], u32); 9] = [
     ([1, 1, 1, 2], 2),
     ([2, 3, 5, 8], 8),
     ([1, 9, 17, 64], 64),
+    ([2, 3, 4, 6], 4),
     ([2, 2, 33, 20], 12),
     ([1, 4, 7, 7], 6),
     ([3, 1, 2, 9], 4),
@@ -295,6 +295,29 @@ fn rotating_in_place_agrees_with_the_reference() {
                         check(&name, &engine, &descriptor, &operands, case % 4);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Rotations so large that an invocation rotates several heads: 2 of 9, 8 of 17, and 8 of which the last group has one.
+#[test]
+fn heads_that_share_an_angle_agree_with_the_reference() {
+    let frequencies = frequencies(64);
+    for (name, engine) in engines() {
+        for (case, (heads, seqlen)) in [(9, 250), (17, 700), (8, 1050)].into_iter().enumerate() {
+            for pairing in PAIRINGS {
+                let descriptor = RopeDescriptor {
+                    pairing,
+                    layouts: RopeLayouts {
+                        x: Layout::Bshd,
+                        out: Layout::Bhsd,
+                    },
+                    dtypes: RopeDTypes::all(DType::ALL[case]),
+                    ..RopeDescriptor::new([2, heads, seqlen, 64], RopeAngles::Frequencies(&frequencies))
+                };
+                let problem = RopeProblem::new(&descriptor).unwrap();
+                check(&name, &engine, &descriptor, &Operands::random(&problem, 6), 2);
             }
         }
     }
