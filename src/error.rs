@@ -25,16 +25,26 @@ pub enum Operand {
     CuSeqlensQ,
     /// Which weights dropout keeps, `[batch, heads, seqlen_q, seqlen_k]`.
     DropoutMask,
+    /// Cosines of a rotary embedding, `[max_positions, rotary_dim / 2]` or `[batch, seqlen, rotary_dim / 2]`.
+    Cos,
+    /// Frequencies of a rotary embedding, `[rotary_dim / 2]`.
+    Frequencies,
     /// Keys, `[batch, kv_heads, seqlen_k, head_dim]`.
     Key,
     /// Key padding, `[batch, seqlen_k]`, or lengths, `[batch]`.
     KeyPadding,
     /// Log-sum-exp of each row, `[batch, heads, seqlen_q]`.
     Lse,
+    /// Log-sum-exp of each row of each part that [`Engine::merge_states`](crate::Engine::merge_states) joins.
+    LseParts,
     /// Boolean mask, broadcast over `[batch, heads, seqlen_q, seqlen_k]`.
     Mask,
     /// Output, `[batch, heads, seqlen_q, head_dim_v]`.
     Out,
+    /// The partial outputs that [`Engine::merge_states`](crate::Engine::merge_states) joins.
+    OutParts,
+    /// Positions of a rotary embedding's rows, `[batch, seqlen]` or `[seqlen]`.
+    PositionIds,
     /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention).
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
@@ -43,10 +53,14 @@ pub enum Operand {
     Scores,
     /// Attention sinks, `[heads]`: one more score of each row, with no value.
     Sinks,
+    /// Sines of a rotary embedding, as its cosines.
+    Sin,
     /// Values, `[batch, kv_heads, seqlen_k, head_dim_v]`.
     Value,
     /// Attention weights, `[batch, heads, seqlen_q, seqlen_k]`; also the scores they are made from.
     Weights,
+    /// What a rotary embedding rotates, `[batch, heads, seqlen, head_dim]`.
+    X,
 }
 
 impl fmt::Display for Operand {
@@ -59,17 +73,24 @@ impl fmt::Display for Operand {
             Operand::CuSeqlensK => "cu_seqlens_k",
             Operand::CuSeqlensQ => "cu_seqlens_q",
             Operand::DropoutMask => "dropout_mask",
+            Operand::Cos => "cos",
+            Operand::Frequencies => "frequencies",
             Operand::Key => "key",
             Operand::KeyPadding => "key_padding",
             Operand::Lse => "lse",
+            Operand::LseParts => "lse_parts",
             Operand::Mask => "mask",
             Operand::Out => "out",
+            Operand::OutParts => "out_parts",
+            Operand::PositionIds => "position_ids",
             Operand::Projection => "projection",
             Operand::Query => "query",
             Operand::Scores => "scores",
             Operand::Sinks => "sinks",
+            Operand::Sin => "sin",
             Operand::Value => "value",
             Operand::Weights => "weights",
+            Operand::X => "x",
         })
     }
 }
@@ -142,6 +163,40 @@ pub enum Error {
         column: u32,
         /// What the compiler said.
         message: String,
+    },
+    /// A parameter without which the others say too little.
+    #[error("{parameter} is missing, and no other parameter implies it")]
+    MissingParameter {
+        /// The parameter's name.
+        parameter: &'static str,
+    },
+    /// A list of numbers is of the wrong length.
+    #[error("{parameter} has {actual} numbers, expected {expected}")]
+    ListLength {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// Numbers that came.
+        actual: usize,
+        /// How many fit, in words.
+        expected: String,
+    },
+    /// The channels that a rotary embedding is to rotate are no pairs, or more than there are.
+    #[error("rotary_dim is {rotary_dim}, expected an even number from 2 to {limit}")]
+    RotaryDim {
+        /// Channels that are to rotate.
+        rotary_dim: u32,
+        /// The most that may: the head's channels, and 65,536.
+        limit: u32,
+    },
+    /// A row's position is one that a rotary embedding has no angles for.
+    #[error("a row has position {position}, expected {first} to {last}")]
+    Position {
+        /// What came.
+        position: i64,
+        /// The first position there is.
+        first: i64,
+        /// The last.
+        last: i64,
     },
     /// An operand's shape does not fit the problem.
     #[error("{operand} has shape {actual:?}, expected {expected}")]

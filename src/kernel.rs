@@ -2,6 +2,7 @@
 
 pub mod catalog;
 mod hooks;
+pub mod operations;
 pub mod params;
 pub mod source;
 
@@ -31,6 +32,8 @@ pub enum Skeleton {
     Linear,
     /// Mean over heads: `shaders/average_heads.wgsl`.
     AverageHeads,
+    /// An operation beside attention, by its file's name without the extension: see [`operations`].
+    Operation(&'static str),
 }
 
 impl Skeleton {
@@ -55,6 +58,7 @@ impl Skeleton {
             Skeleton::Narrow => "narrow",
             Skeleton::Linear => "linear",
             Skeleton::AverageHeads => "average_heads",
+            Skeleton::Operation(name) => name,
         }
     }
 }
@@ -130,6 +134,17 @@ impl KernelConfig {
             } else {
                 Arc::clone(&problem.mods().captures)
             },
+        }
+    }
+
+    /// A kernel of an operation beside attention.
+    pub(crate) fn operation(name: &'static str, parts: Vec<&'static str>, constants: Vec<(&'static str, u32)>) -> Self {
+        Self {
+            skeleton: Skeleton::Operation(name),
+            parts,
+            constants,
+            mods: Vec::new(),
+            captures: Arc::default(),
         }
     }
 
@@ -214,6 +229,14 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
         Operand::DropoutMask => 14,
         Operand::BlockMask => 15,
         Operand::Capture(index) => FIRST_CAPTURE + u32::from(index),
+        // Of operations beside attention, whose kernels number their bindings themselves.
+        Operand::LseParts
+        | Operand::OutParts
+        | Operand::Cos
+        | Operand::Frequencies
+        | Operand::PositionIds
+        | Operand::Sin
+        | Operand::X => 0,
     }
 }
 

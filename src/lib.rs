@@ -136,6 +136,12 @@ mod engine;
 
 mod multi_head;
 
+mod operation;
+
+mod merge;
+
+mod rope;
+
 mod error;
 
 pub mod reference;
@@ -148,6 +154,7 @@ pub use engine::adapters;
 pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
+pub use merge::{MergeInputs, MergeOutputs, MergeStates, MergeStatesDescriptor, MergeTensors, MergedStates};
 pub use multi_head::{
     HeadWeights, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall, MultiHeadDescriptor, MultiHeadInputs,
     MultiHeadOutput, MultiHeadParameters, PreparedMultiHead,
@@ -157,6 +164,10 @@ pub use problem::{
     Algorithm, AttentionDescriptor, AttentionShape, BlockMaskShape, BlockState, Broadcast, Capture, CaptureElement,
     CausalAlignment, DType, DTypes, Dropout, DropoutKeep, HostInputs, HostKeyPadding, HostTensor, KeyPadding, Layout,
     Layouts, Mods, Outputs, Packed, Problem, ScoreStage, Strides, Window,
+};
+pub use rope::{
+    Rope, RopeAngles, RopeConfig, RopeDTypes, RopeDescriptor, RopeFrequencies, RopeHostInputs, RopeInputs, RopeLayouts,
+    RopeLlama3, RopeLongRope, RopePairing, RopePositions, RopeProblem, RopeScaling, RopeYarn,
 };
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;

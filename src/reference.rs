@@ -15,10 +15,14 @@
 //! Closed positions are left out altogether, so nothing behind a mask reaches a result. A row with no open key gives zeros and
 //! an lse of negative infinity (with a sink, the sink). NaN in an open position spreads as IEEE 754 says.
 
+mod merge;
 mod multi_head;
+mod rope;
 mod row;
 
+pub use merge::{MergeReference, merge_states, merge_states_in};
 pub use multi_head::{MultiHeadReference, multi_head, multi_head_in};
+pub use rope::{rope, rope_in};
 pub use row::is_open;
 pub(crate) use row::{Real, Tensors, row};
 

@@ -2,15 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use wgpu_attention::kernel::params::Params;
+use wgpu_attention::kernel::params::{MergeParams, Params, RopeParams};
 use wgpu_attention::kernel::source::{self, Access, Dialect, Extension, Unroll};
 use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant, catalog};
 use wgpu_attention::plan::tuning::TILES;
 use wgpu_attention::{AttentionDescriptor, AttentionShape, CausalAlignment, Problem};
 
 /// Every three choices in every combination.
-fn attention_kernels() -> Vec<KernelConfig> {
+fn kernels() -> Vec<KernelConfig> {
     catalog::kernels(3)
+}
+
+/// Some kernel of an operation beside attention.
+fn operation(name: &'static str) -> KernelConfig {
+    let found = kernels()
+        .into_iter()
+        .find(|kernel| kernel.skeleton() == Skeleton::Operation(name));
+    found.unwrap_or_else(|| panic!("no kernel of {name}"))
 }
 
 fn compose(kernel: &KernelConfig, unroll: Unroll, dialect: Dialect) -> String {
@@ -70,7 +78,7 @@ fn used_extensions(text: &str) -> Vec<Extension> {
 
 #[test]
 fn every_composition_is_valid() {
-    let kernels = attention_kernels();
+    let kernels = kernels();
     assert!(kernels.len() > 500, "only {} compositions", kernels.len());
     let used: BTreeSet<_> = kernels
         .iter()
@@ -92,7 +100,7 @@ fn every_composition_is_valid() {
 /// Both dialects are the same text below their directives, which are those of the extensions that it uses.
 #[test]
 fn dialects_differ_by_their_directives() {
-    for kernel in attention_kernels() {
+    for kernel in kernels() {
         let [native, web] = [Dialect::Native, Dialect::Web].map(|dialect| {
             let text = compose(&kernel, Unroll::Expanded, dialect);
             let directives = kernel.extensions().into_iter().filter_map(|one| one.directive(dialect));
@@ -134,7 +142,7 @@ fn directives_are_what_naga_wants() {
 
 #[test]
 fn bindings_are_those_that_the_files_declare() {
-    for kernel in attention_kernels().iter().step_by(7) {
+    for kernel in kernels().iter().step_by(7) {
         let (_, module) = parse(kernel, Unroll::Expanded);
         let mut found: Vec<(u32, Access)> = module
             .global_variables
@@ -160,9 +168,17 @@ fn bindings_are_those_that_the_files_declare() {
 
 #[test]
 fn params_lie_where_naga_says() {
-    let kernel = &attention_kernels()[0];
+    let kernel = &kernels()[0];
     let (_, module) = parse(kernel, Unroll::Expanded);
     assert_struct(&module, "Params", Params::MEMBERS, std::mem::size_of::<Params>());
+
+    let (_, module) = parse(&operation("merge_states"), Unroll::Expanded);
+    let size = std::mem::size_of::<MergeParams>();
+    assert_struct(&module, "MergeParams", MergeParams::MEMBERS, size);
+
+    let (_, module) = parse(&operation("rope"), Unroll::Expanded);
+    let size = std::mem::size_of::<RopeParams>();
+    assert_struct(&module, "RopeParams", RopeParams::MEMBERS, size);
 }
 
 fn assert_struct(module: &naga::Module, name: &str, members: &[(&str, usize)], size: usize) {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::kernel::{Emit, KernelConfig, Skeleton, Variant};
+use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, operations};
 use crate::plan::tuning::{TILES, Tile};
 use crate::problem::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, Dropout, DropoutKeep,
@@ -158,6 +158,7 @@ pub fn kernels(strength: usize) -> Vec<KernelConfig> {
             }
         }
     }
+    kernels.extend(operations::all());
     kernels
 }
 
@@ -170,7 +171,7 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
             algorithm: match skeleton {
                 Skeleton::Fused => Algorithm::Fused,
                 Skeleton::Scores | Skeleton::Softmax | Skeleton::WeightedValues => Algorithm::ThreeKernels,
-                Skeleton::Narrow | Skeleton::Linear | Skeleton::AverageHeads => Algorithm::Auto,
+                _ => Algorithm::Auto,
             },
             outputs: Outputs::default(),
             ..Default::default()

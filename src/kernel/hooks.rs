@@ -180,6 +180,8 @@ impl<'a> Hooks<'a> {
                 parts.extend([self.bias, "linear.wgsl"]);
             }
             Skeleton::AverageHeads => parts.extend(["params.wgsl", "average_heads.wgsl"]),
+            // Made of other files: kernel/operations.rs.
+            Skeleton::Operation(_) => {}
         }
         if !self.mods(skeleton).is_empty() {
             parts.push("mods/environment.wgsl");
@@ -198,7 +200,7 @@ impl<'a> Hooks<'a> {
         let called = match skeleton {
             Skeleton::Fused | Skeleton::Scores => vec![("score_mod", score_mod), ("mask_mod", mask_mod)],
             Skeleton::Softmax => vec![("prob_mod", prob_mod)],
-            Skeleton::WeightedValues | Skeleton::Narrow | Skeleton::Linear | Skeleton::AverageHeads => Vec::new(),
+            _ => Vec::new(),
         };
         called
             .into_iter()

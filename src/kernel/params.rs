@@ -97,3 +97,57 @@ params! {
         bias_key: u32,
     }
 }
+
+params! {
+    /// Twin of `MergeParams` in `shaders/merge_states.wgsl`.
+    MergeParams {
+        element_begin: u32,
+        element_count: u32,
+        part_begin: u32,
+        part_end: u32,
+        out_part_stride: u32,
+        lse_part_stride: u32,
+        head_dim_v: u32,
+        grid_x: u32,
+        out_parts_offset: u32,
+        lse_parts_offset: u32,
+        out_offset: u32,
+        lse_offset: u32,
+        earlier_lse_offset: u32,
+        negative_infinity: f32,
+    }
+}
+
+params! {
+    /// Twin of `RopeParams` in `shaders/rope.wgsl`.
+    RopeParams {
+        units: u32,
+        grid_x: u32,
+        batch_begin: u32,
+        head_begin: u32,
+        head_end: u32,
+        row_begin: u32,
+        row_count: u32,
+        row_units: u32,
+        unit_heads: u32,
+        head_groups: u32,
+        head_dim: u32,
+        rotary_pairs: u32,
+        position: i32,
+        max_positions: u32,
+        attention_scaling: f32,
+        x_offset: u32,
+        x_batch: u32,
+        x_head: u32,
+        x_row: u32,
+        out_offset: u32,
+        out_batch: u32,
+        out_head: u32,
+        out_row: u32,
+        ids_offset: u32,
+        ids_batch: u32,
+        cos_offset: u32,
+        sin_offset: u32,
+        cache_batch: u32,
+    }
+}

@@ -299,7 +299,8 @@ impl<'a> HostInputs<'a> {
             Operand::CuSeqlensQ => self.cu_seqlens_q.map(bytemuck::cast_slice),
             Operand::CuSeqlensK => self.cu_seqlens_k.map(bytemuck::cast_slice),
             Operand::Capture(index) => self.captures.get(usize::from(index)).copied(),
-            Operand::Lse | Operand::Out | Operand::Projection | Operand::Scores | Operand::Weights => None,
+            // Outputs, and what attention does not read.
+            _ => None,
         }
     }
 }

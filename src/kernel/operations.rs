@@ -1,0 +1,93 @@
+//! The kernels of the operations beside attention.
+
+mod rope;
+
+pub use rope::{RopeAngleSource, RopeKernel, RopeStore, rope};
+
+use crate::kernel::KernelConfig;
+use crate::problem::DType;
+
+/// Invocations of a workgroup: what WebGPU's default limits allow.
+pub const THREADS: u32 = 256;
+
+/// The number by which `shaders/storage.wgsl` knows a storage type.
+pub fn storage_type(dtype: DType) -> u32 {
+    match dtype {
+        DType::F32 => 0,
+        DType::F16 => 1,
+        DType::Bf16 => 2,
+    }
+}
+
+/// Elements of a storage type in a 32-bit word.
+pub fn per_word(dtype: DType) -> u32 {
+    match dtype {
+        DType::F32 => 1,
+        DType::F16 | DType::Bf16 => 2,
+    }
+}
+
+/// `shaders/merge_states.wgsl`, from one storage type to another. It may `resume` from an earlier result in `out`, which
+/// must be `f32` then.
+pub fn merge_states(parts: DType, out: DType, resume: bool) -> KernelConfig {
+    let earlier = if resume {
+        "merge/earlier.wgsl"
+    } else {
+        "merge/earlier_none.wgsl"
+    };
+    KernelConfig::operation(
+        "merge_states",
+        vec!["storage.wgsl", "state.wgsl", earlier, "merge_states.wgsl"],
+        vec![
+            ("THREADS", THREADS),
+            ("PARTS_DTYPE", storage_type(parts)),
+            ("OUT_DTYPE", storage_type(out)),
+            ("OUT_PER_WORD", per_word(out)),
+        ],
+    )
+}
+
+/// Every kernel of the operations beside attention.
+pub fn all() -> Vec<KernelConfig> {
+    let mut kernels = Vec::new();
+    for dtype in DType::ALL {
+        for out_dtype in DType::ALL {
+            kernels.push(merge_states(dtype, out_dtype, false));
+        }
+        kernels.push(merge_states(dtype, DType::F32, true));
+    }
+    kernels.extend(all_rope());
+    kernels
+}
+
+fn all_rope() -> Vec<KernelConfig> {
+    let mut kernels = Vec::new();
+    let mut angles = Vec::new();
+    for ids in [false, true] {
+        angles.push(RopeAngleSource::Frequencies { ids });
+        for dtype in DType::ALL {
+            angles.push(RopeAngleSource::CacheByPosition { dtype, ids });
+            angles.push(RopeAngleSource::CacheByRow { dtype });
+        }
+    }
+    for angles in angles {
+        for x in [None, Some(DType::F32), Some(DType::F16), Some(DType::Bf16)] {
+            for (out, interleaved, store) in [
+                (DType::F32, false, RopeStore::Each),
+                (DType::F32, true, RopeStore::Each),
+                (DType::F16, true, RopeStore::Adjacent),
+                (DType::F16, false, RopeStore::Columns),
+                (DType::Bf16, false, RopeStore::Halves),
+            ] {
+                kernels.push(rope(&RopeKernel {
+                    x,
+                    out,
+                    store,
+                    interleaved,
+                    angles,
+                }));
+            }
+        }
+    }
+    kernels
+}

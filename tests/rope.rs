@@ -1,0 +1,12 @@
+//! Rotary embedding: frequencies, the reference, and the kernel.
+
+mod support;
+
+#[path = "rope/frequencies.rs"]
+mod frequencies;
+#[path = "rope/kernels.rs"]
+mod kernels;
+#[path = "rope/reference.rs"]
+mod reference;
+#[path = "rope/wrong_frequencies.rs"]
+mod wrong_frequencies;
