@@ -1,5 +1,6 @@
 //! `attn verify`: the cases of an oracle folder, run and compared.
 
+mod merge;
 mod multi_head;
 mod oracle;
 mod report;
@@ -220,6 +221,7 @@ fn compute(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Result<
     match tensors.case.op.as_str() {
         "sdpa" => sdpa::run(tensors, target),
         "mha_module" => multi_head::run_module(tensors, target).map(Ok),
+        "merge_states" => merge::run(tensors, target).map(Ok),
         "self_attention_layer" => multi_head::run_layer(tensors, target),
         "greedy_generation" | "sentence_embedding" => Ok(Err(Outcome::NeedsWeights)),
         op => Ok(Err(Outcome::Unsupported(format!("operator {op}")))),
