@@ -25,14 +25,22 @@ pub enum Operand {
     Out,
     /// The partial outputs that [`Engine::merge_states`](crate::Engine::merge_states) joins.
     OutParts,
+    /// The cache that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) reads.
+    PastCache,
+    /// The cache that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) writes.
+    PresentCache,
     /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention).
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
     Query,
+    /// The new rows that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) writes into a cache.
+    Update,
     /// Values, `[batch, kv_heads, seqlen_k, head_dim_v]`.
     Value,
     /// Attention weights, `[batch, heads, seqlen_q, seqlen_k]`; also the scores they are made from.
     Weights,
+    /// Where [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) begins to write, `[batch]`.
+    WriteIndices,
 }
 
 impl fmt::Display for Operand {
@@ -46,10 +54,14 @@ impl fmt::Display for Operand {
             Operand::Mask => "mask",
             Operand::Out => "out",
             Operand::OutParts => "out_parts",
+            Operand::PastCache => "past_cache",
+            Operand::PresentCache => "present_cache",
             Operand::Projection => "projection",
             Operand::Query => "query",
+            Operand::Update => "update",
             Operand::Value => "value",
             Operand::Weights => "weights",
+            Operand::WriteIndices => "write_indices",
         })
     }
 }

@@ -140,6 +140,8 @@ mod operation;
 
 mod merge;
 
+mod scatter;
+
 mod error;
 
 pub mod reference;
@@ -162,6 +164,7 @@ pub use problem::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, HostInputs, HostKeyPadding,
     KeyPadding, Layout, Layouts, Outputs, Problem, Strides,
 };
+pub use scatter::{ScatterMode, TensorScatter, TensorScatterDescriptor, TensorScatterInputs};
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;
 

@@ -346,7 +346,7 @@ impl Problem {
             Operand::Mask => self.mask,
             Operand::Bias => self.bias,
             Operand::KeyPadding => self.key_padding.map(|(_, extent)| extent),
-            Operand::Projection | Operand::LseParts | Operand::OutParts => None,
+            _ => None,
         }
     }
 
@@ -379,7 +379,7 @@ pub(crate) struct Linear {
 }
 
 /// The most rows of a sequence.
-const MAX_ROWS: u32 = i32::MAX as u32 / 2;
+pub(crate) const MAX_ROWS: u32 = i32::MAX as u32 / 2;
 
 /// The weights' extent, which must only be within reach when somebody asks for them.
 fn weights_extent(shape: AttentionShape, wanted: bool) -> Result<Extent> {

@@ -7,9 +7,11 @@
 
 mod merge;
 mod multi_head;
+mod scatter;
 
 pub use merge::{MergeReference, merge_states, merge_states_in};
 pub use multi_head::{MultiHeadReference, multi_head, multi_head_in};
+pub use scatter::tensor_scatter;
 
 use crate::error::{Operand, Result};
 use crate::problem::{Extent, HostInputs, HostKeyPadding, Problem};

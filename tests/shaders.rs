@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wgpu_attention::kernel::params::{MergeParams, Params};
+use wgpu_attention::kernel::params::{CopyParams, MergeParams, Params, ScatterParams};
 use wgpu_attention::kernel::source::{self, Access, Unroll};
 use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant, operations};
 use wgpu_attention::plan::tuning::TILES;
@@ -70,6 +70,10 @@ fn operation_kernels() -> Vec<KernelConfig> {
             kernels.push(operations::merge_states(dtype, out_dtype, false));
         }
         kernels.push(operations::merge_states(dtype, DType::F32, true));
+        kernels.push(operations::copy(dtype));
+        for variant in 0..4 {
+            kernels.push(operations::tensor_scatter(dtype, variant & 1 != 0, variant & 2 != 0));
+        }
     }
     kernels
 }
@@ -155,6 +159,14 @@ fn params_lie_where_naga_says() {
     );
     let size = std::mem::size_of::<MergeParams>();
     assert_struct(&module, "MergeParams", MergeParams::MEMBERS, size);
+
+    let (_, module) = parse(&operations::copy(DType::F32), Unroll::Expanded);
+    let size = std::mem::size_of::<CopyParams>();
+    assert_struct(&module, "CopyParams", CopyParams::MEMBERS, size);
+
+    let (_, module) = parse(&operations::tensor_scatter(DType::F32, false, true), Unroll::Expanded);
+    let size = std::mem::size_of::<ScatterParams>();
+    assert_struct(&module, "ScatterParams", ScatterParams::MEMBERS, size);
 }
 
 fn assert_struct(module: &naga::Module, name: &str, members: &[(&str, usize)], size: usize) {

@@ -42,3 +42,35 @@ pub fn merge_states(parts: DType, out: DType, resume: bool) -> KernelConfig {
         ],
     )
 }
+
+/// `shaders/copy.wgsl`.
+pub fn copy(dtype: DType) -> KernelConfig {
+    KernelConfig::operation(
+        "copy",
+        vec!["storage.wgsl", "copy.wgsl"],
+        vec![
+            ("THREADS", THREADS),
+            ("DTYPE", storage_type(dtype)),
+            ("PER_WORD", per_word(dtype)),
+        ],
+    )
+}
+
+/// `shaders/tensor_scatter.wgsl`, which may be `circular`, and may begin at row 0 for want of `write_indices`.
+pub fn tensor_scatter(dtype: DType, circular: bool, write_indices: bool) -> KernelConfig {
+    let indices = if write_indices {
+        "scatter/indices.wgsl"
+    } else {
+        "scatter/indices_none.wgsl"
+    };
+    KernelConfig::operation(
+        "tensor_scatter",
+        vec!["storage.wgsl", indices, "tensor_scatter.wgsl"],
+        vec![
+            ("THREADS", THREADS),
+            ("DTYPE", storage_type(dtype)),
+            ("PER_WORD", per_word(dtype)),
+            ("CIRCULAR", u32::from(circular)),
+        ],
+    )
+}

@@ -43,6 +43,7 @@ macro_rules! parts {
 
 parts! {
     "average_heads.wgsl" [4 ReadWrite, 6 Read];
+    "copy.wgsl" [0 Uniform, 1 Read, 2 ReadWrite];
     "fused.wgsl" [];
     "linear.wgsl" [6 ReadWrite];
     "load/key_scalar.wgsl" [2 Read];
@@ -71,6 +72,8 @@ parts! {
     "row/out_vec4.wgsl" [4 ReadWrite];
     "row/state_fresh.wgsl" [];
     "row/state_resume.wgsl" [];
+    "scatter/indices.wgsl" [2 Read];
+    "scatter/indices_none.wgsl" [];
     "score/bias.wgsl" [8 Read];
     "score/bias_none.wgsl" [];
     "score/finish.wgsl" [];
@@ -78,6 +81,7 @@ parts! {
     "softmax.wgsl" [6 ReadWrite];
     "state.wgsl" [];
     "storage.wgsl" [];
+    "tensor_scatter.wgsl" [0 Uniform, 1 Read, 3 ReadWrite];
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
     "tile/query_resident.wgsl" [];

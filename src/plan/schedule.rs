@@ -104,9 +104,7 @@ pub(crate) fn window(problem: &Problem, operand: Operand, extent: &Extent, regio
         ],
         Operand::Mask | Operand::Bias => [region.batch.clone(), region.head.clone(), region.q.clone(), masked],
         Operand::KeyPadding => [region.batch.clone(), 0..1, 0..1, masked],
-        Operand::Query | Operand::Out | Operand::Projection | Operand::LseParts | Operand::OutParts => {
-            [region.batch.clone(), region.head.clone(), region.q.clone(), channels]
-        }
+        _ => [region.batch.clone(), region.head.clone(), region.q.clone(), channels],
     };
     let mut first = 0;
     let mut last = 0;

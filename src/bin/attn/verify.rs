@@ -4,6 +4,7 @@ mod merge;
 mod multi_head;
 mod oracle;
 mod report;
+mod scatter;
 mod sdpa;
 
 use std::collections::BTreeMap;
@@ -222,6 +223,7 @@ fn compute(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Result<
         "sdpa" => sdpa::run(tensors, target),
         "mha_module" => multi_head::run_module(tensors, target).map(Ok),
         "merge_states" => merge::run(tensors, target).map(Ok),
+        "onnx.TensorScatter" => scatter::run(tensors, target).map(Ok),
         "self_attention_layer" => multi_head::run_layer(tensors, target),
         "greedy_generation" | "sentence_embedding" => Ok(Err(Outcome::NeedsWeights)),
         op => Ok(Err(Outcome::Unsupported(format!("operator {op}")))),
