@@ -122,11 +122,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     // Which bits of the word are this dispatch's: the first and the last word may hold an element of somebody else.
     var written = 0u;
     /*unroll*/ for (var k = 0u; k < OUT_PER_WORD; k++) {
+        // Modulo 2^32, below `element_begin` too.
         let element = word * OUT_PER_WORD + k - params.out_offset;
         if (element - params.element_begin < params.element_count) {
             let merged = merge(element);
             bits |= merged.out << (16u * k);
-            written |= select(0xffffu << (16u * k), 0xffffffffu, OUT_DTYPE == F32);
+            written |= mask_of(OUT_DTYPE, k);
             if (element % params.head_dim_v == 0u) {
                 lse[params.lse_offset + element / params.head_dim_v] = merged.lse;
             }

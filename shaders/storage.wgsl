@@ -11,12 +11,28 @@ fn word_of(dtype: u32, index: u32) -> u32 {
     return select(index >> 1u, index, dtype == F32);
 }
 
+// The bits of element `index`, given the word that holds it; a half type's are the low ones.
+fn bits_of(dtype: u32, word: u32, index: u32) -> u32 {
+    if (dtype == F32) {
+        return word;
+    }
+    return (word >> ((index & 1u) * 16u)) & 0xffffu;
+}
+
+// Where in its word element `index` lies.
+fn mask_of(dtype: u32, index: u32) -> u32 {
+    if (dtype == F32) {
+        return 0xffffffffu;
+    }
+    return 0xffffu << ((index & 1u) * 16u);
+}
+
 // Element `index`, given the word that holds it.
 fn widen(dtype: u32, word: u32, index: u32) -> f32 {
+    let bits = bits_of(dtype, word, index);
     if (dtype == F32) {
-        return bitcast<f32>(word);
+        return bitcast<f32>(bits);
     }
-    let bits = (word >> ((index & 1u) * 16u)) & 0xffffu;
     if (dtype == BF16) {
         return bitcast<f32>(bits << 16u);
     }

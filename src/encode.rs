@@ -492,13 +492,7 @@ fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Exte
             return;
         }
         // Of operations beside attention, which have parameters of their own.
-        Operand::LseParts
-        | Operand::OutParts
-        | Operand::Cos
-        | Operand::Frequencies
-        | Operand::PositionIds
-        | Operand::Sin
-        | Operand::X => return,
+        _ => return,
     };
     for (field, value) in fields.into_iter().zip([offset, batch, head, row]) {
         *field = value;

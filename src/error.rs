@@ -45,6 +45,10 @@ pub enum Operand {
     OutParts,
     /// Positions of a rotary embedding's rows, `[batch, seqlen]` or `[seqlen]`.
     PositionIds,
+    /// The cache that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) reads.
+    PastCache,
+    /// The cache that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) writes.
+    PresentCache,
     /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention).
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
@@ -55,12 +59,16 @@ pub enum Operand {
     Sinks,
     /// Sines of a rotary embedding, as its cosines.
     Sin,
+    /// The new rows that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) writes into a cache.
+    Update,
     /// Values, `[batch, kv_heads, seqlen_k, head_dim_v]`.
     Value,
     /// Attention weights, `[batch, heads, seqlen_q, seqlen_k]`; also the scores they are made from.
     Weights,
     /// What a rotary embedding rotates, `[batch, heads, seqlen, head_dim]`.
     X,
+    /// Where [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) begins to write, `[batch]`.
+    WriteIndices,
 }
 
 impl fmt::Display for Operand {
@@ -91,6 +99,10 @@ impl fmt::Display for Operand {
             Operand::Value => "value",
             Operand::Weights => "weights",
             Operand::X => "x",
+            Operand::PastCache => "past_cache",
+            Operand::PresentCache => "present_cache",
+            Operand::Update => "update",
+            Operand::WriteIndices => "write_indices",
         })
     }
 }

@@ -230,13 +230,7 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
         Operand::BlockMask => 15,
         Operand::Capture(index) => FIRST_CAPTURE + u32::from(index),
         // Of operations beside attention, whose kernels number their bindings themselves.
-        Operand::LseParts
-        | Operand::OutParts
-        | Operand::Cos
-        | Operand::Frequencies
-        | Operand::PositionIds
-        | Operand::Sin
-        | Operand::X => 0,
+        _ => 0,
     }
 }
 

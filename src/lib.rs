@@ -141,6 +141,7 @@ mod operation;
 mod merge;
 
 mod rope;
+mod scatter;
 
 mod error;
 
@@ -169,6 +170,7 @@ pub use rope::{
     Rope, RopeAngles, RopeConfig, RopeDTypes, RopeDescriptor, RopeFrequencies, RopeHostInputs, RopeInputs, RopeLayouts,
     RopeLlama3, RopeLongRope, RopePairing, RopePositions, RopeProblem, RopeScaling, RopeYarn,
 };
+pub use scatter::{ScatterMode, TensorScatter, TensorScatterDescriptor, TensorScatterInputs};
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;
 

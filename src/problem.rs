@@ -21,7 +21,7 @@ pub use mods::{Capture, CaptureElement, Mods};
 pub(crate) use score::dropout_threshold;
 pub use score::{Dropout, DropoutKeep, ScoreStage, philox_keeps};
 pub use shape::AttentionShape;
-pub(crate) use validate::Linear;
+pub(crate) use validate::{Linear, MAX_ROWS};
 
 use crate::error::{Operand, Result};
 use mods::OwnedMods;

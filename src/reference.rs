@@ -19,12 +19,14 @@ mod merge;
 mod multi_head;
 mod rope;
 mod row;
+mod scatter;
 
 pub use merge::{MergeReference, merge_states, merge_states_in};
 pub use multi_head::{MultiHeadReference, multi_head, multi_head_in};
 pub use rope::{rope, rope_in};
 pub use row::is_open;
 pub(crate) use row::{Real, Tensors, row};
+pub use scatter::tensor_scatter;
 
 use crate::error::{Error, Operand, Result};
 use crate::problem::{Extent, HostInputs, Problem, ScoreStage};

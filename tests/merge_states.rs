@@ -364,12 +364,7 @@ fn split_equals_whole(engine: &Engine, shape: AttentionShape, cuts: &[u32], seed
             },
             ..Default::default()
         };
-        let inputs = HostInputs {
-            query: &query,
-            key: &key,
-            value: &value,
-            ..Default::default()
-        };
+        let inputs = HostInputs::new(&query, &key, &value);
         engine.attention(&descriptor, &inputs).unwrap()
     };
     let whole = attention(0..shape.seqlen_k);

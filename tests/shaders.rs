@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wgpu_attention::kernel::params::{MergeParams, Params, RopeParams};
+use wgpu_attention::kernel::params::{CopyParams, MergeParams, Params, RopeParams, ScatterParams};
 use wgpu_attention::kernel::source::{self, Access, Dialect, Extension, Unroll};
 use wgpu_attention::kernel::{KernelConfig, Skeleton, Variant, catalog};
 use wgpu_attention::plan::tuning::TILES;
@@ -179,6 +179,14 @@ fn params_lie_where_naga_says() {
     let (_, module) = parse(&operation("rope"), Unroll::Expanded);
     let size = std::mem::size_of::<RopeParams>();
     assert_struct(&module, "RopeParams", RopeParams::MEMBERS, size);
+
+    let (_, module) = parse(&operation("copy"), Unroll::Expanded);
+    let size = std::mem::size_of::<CopyParams>();
+    assert_struct(&module, "CopyParams", CopyParams::MEMBERS, size);
+
+    let (_, module) = parse(&operation("tensor_scatter"), Unroll::Expanded);
+    let size = std::mem::size_of::<ScatterParams>();
+    assert_struct(&module, "ScatterParams", ScatterParams::MEMBERS, size);
 }
 
 fn assert_struct(module: &naga::Module, name: &str, members: &[(&str, usize)], size: usize) {

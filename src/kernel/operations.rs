@@ -47,6 +47,38 @@ pub fn merge_states(parts: DType, out: DType, resume: bool) -> KernelConfig {
     )
 }
 
+/// `shaders/copy.wgsl`.
+pub fn copy(dtype: DType) -> KernelConfig {
+    KernelConfig::operation(
+        "copy",
+        vec!["storage.wgsl", "copy.wgsl"],
+        vec![
+            ("THREADS", THREADS),
+            ("DTYPE", storage_type(dtype)),
+            ("PER_WORD", per_word(dtype)),
+        ],
+    )
+}
+
+/// `shaders/tensor_scatter.wgsl`, which may be `circular`, and may begin at row 0 for want of `write_indices`.
+pub fn tensor_scatter(dtype: DType, circular: bool, write_indices: bool) -> KernelConfig {
+    let indices = if write_indices {
+        "scatter/indices.wgsl"
+    } else {
+        "scatter/indices_none.wgsl"
+    };
+    KernelConfig::operation(
+        "tensor_scatter",
+        vec!["storage.wgsl", indices, "tensor_scatter.wgsl"],
+        vec![
+            ("THREADS", THREADS),
+            ("DTYPE", storage_type(dtype)),
+            ("PER_WORD", per_word(dtype)),
+            ("CIRCULAR", u32::from(circular)),
+        ],
+    )
+}
+
 /// Every kernel of the operations beside attention.
 pub fn all() -> Vec<KernelConfig> {
     let mut kernels = Vec::new();
@@ -55,6 +87,12 @@ pub fn all() -> Vec<KernelConfig> {
             kernels.push(merge_states(dtype, out_dtype, false));
         }
         kernels.push(merge_states(dtype, DType::F32, true));
+    }
+    for dtype in DType::ALL {
+        kernels.push(copy(dtype));
+        for (circular, write_indices) in [(false, false), (false, true), (true, false), (true, true)] {
+            kernels.push(tensor_scatter(dtype, circular, write_indices));
+        }
     }
     kernels.extend(all_rope());
     kernels

@@ -151,3 +151,35 @@ params! {
         cache_batch: u32,
     }
 }
+
+params! {
+    /// Twin of `CopyParams` in `shaders/copy.wgsl`.
+    CopyParams {
+        element_begin: u32,
+        element_count: u32,
+        grid_x: u32,
+        source_offset: u32,
+        destination_offset: u32,
+    }
+}
+
+params! {
+    /// Twin of `ScatterParams` in `shaders/tensor_scatter.wgsl`.
+    ScatterParams {
+        words: u32,
+        words_of_row: u32,
+        block_begin: u32,
+        row_begin: u32,
+        row_count: u32,
+        slot_begin: u32,
+        slot_end: u32,
+        outer: u32,
+        cache_len: u32,
+        update_len: u32,
+        inner: u32,
+        grid_x: u32,
+        update_offset: u32,
+        write_indices_offset: u32,
+        present_cache_offset: u32,
+    }
+}

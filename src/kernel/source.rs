@@ -96,6 +96,7 @@ parts! {
     "emit/score.wgsl" [6 ReadWrite];
     "emit/stage.wgsl" [6 ReadWrite];
     "emit/weight.wgsl" [5 Read, 6 ReadWrite];
+    "copy.wgsl" [0 Uniform, 1 Read, 2 ReadWrite];
     "fused.wgsl" [];
     "linear.wgsl" [6 ReadWrite];
     "load/key_bf16_scalar.wgsl" [2 Read];
@@ -176,6 +177,8 @@ parts! {
     "score/bias_bf16.wgsl" [8 Read];
     "score/bias_f16.wgsl" [8 Read];
     "score/bias_f32.wgsl" [8 Read];
+    "scatter/indices.wgsl" [2 Read];
+    "scatter/indices_none.wgsl" [];
     "score/bias_none.wgsl" [];
     "score/finish.wgsl" [];
     "score/softcap.wgsl" [];
@@ -187,6 +190,7 @@ parts! {
     "softmax.wgsl" [6 ReadWrite];
     "state.wgsl" [];
     "storage.wgsl" [];
+    "tensor_scatter.wgsl" [0 Uniform, 1 Read, 3 ReadWrite];
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
     "tile/query_resident.wgsl" [];

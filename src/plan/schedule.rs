@@ -128,16 +128,7 @@ pub(crate) fn window(problem: &Problem, operand: Operand, extent: &Extent, regio
         | Operand::CuSeqlensK
         | Operand::CuSeqlensQ
         | Operand::Sinks => return everything(),
-        Operand::Query
-        | Operand::Out
-        | Operand::Projection
-        | Operand::LseParts
-        | Operand::OutParts
-        | Operand::Cos
-        | Operand::Frequencies
-        | Operand::PositionIds
-        | Operand::Sin
-        | Operand::X => [region.batch.clone(), region.head.clone(), region.q.clone(), channels],
+        _ => [region.batch.clone(), region.head.clone(), region.q.clone(), channels],
     };
     let mut first = 0;
     let mut last = 0;

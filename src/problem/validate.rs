@@ -8,7 +8,7 @@ use crate::problem::{
 };
 
 /// The most rows of a sequence: shaders compare positions, and differences of them, as signed numbers.
-const MAX_ROWS: u32 = i32::MAX as u32 / 2;
+pub(crate) const MAX_ROWS: u32 = i32::MAX as u32 / 2;
 
 pub(super) fn problem(descriptor: &AttentionDescriptor<'_>) -> Result<Problem> {
     let AttentionDescriptor {

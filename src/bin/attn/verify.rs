@@ -1,8 +1,10 @@
 //! `attn verify`: the cases of an oracle folder, run and compared.
 
+mod merge;
 mod multi_head;
 mod oracle;
 mod report;
+mod scatter;
 mod sdpa;
 mod varlen;
 
@@ -220,6 +222,8 @@ fn compute(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Result<
         "sdpa" => sdpa::run(tensors, target).map(Ok),
         "varlen" => varlen::run(tensors, target).map(Ok),
         "mha_module" => multi_head::run_module(tensors, target).map(Ok),
+        "merge_states" => merge::run(tensors, target).map(Ok),
+        "onnx.TensorScatter" => scatter::run(tensors, target).map(Ok),
         "self_attention_layer" => multi_head::run_layer(tensors, target),
         "greedy_generation" | "sentence_embedding" => Ok(Err(Outcome::NeedsWeights)),
         op => Ok(Err(Outcome::Unsupported(format!("operator {op}")))),

@@ -27,6 +27,7 @@ pub struct Case {
     pub op: String,
     #[serde(default)]
     pub features: Vec<String>,
+    pub dtype: String,
     #[serde(default)]
     pub attrs: BTreeMap<String, Value>,
     #[serde(default)]
@@ -237,6 +238,18 @@ impl CaseTensors<'_> {
                 .with_context(|| format!("{role} holds a number below 0 or too large"))
         })?;
         words.with_context(|| format!("no input {role}"))
+    }
+
+    /// An input of whole numbers that must be there.
+    pub fn integers(&self, role: &str) -> anyhow::Result<Array<i64>> {
+        let found = self.find(&self.case.inputs, role, |tensor| {
+            Ok(match tensor.0 {
+                Dtype::I64 => bytemuck::pod_collect_to_vec(tensor.1),
+                Dtype::I32 => collect(tensor.1, |bytes| i64::from(i32::from_le_bytes(bytes))),
+                other => bail!("{role} is {other:?}, expected I32 or I64"),
+            })
+        })?;
+        found.with_context(|| format!("no input {role}"))
     }
 
     /// An input of booleans as bytes.
