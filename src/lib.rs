@@ -136,6 +136,8 @@ mod engine;
 
 mod multi_head;
 
+pub mod onnx;
+
 mod error;
 
 pub mod reference;
