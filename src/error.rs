@@ -274,6 +274,16 @@ pub enum Error {
         /// Why not, and what to do instead.
         why: String,
     },
+    /// An attribute, an input or an output of an ONNX node breaks the operator's rules.
+    #[error("ONNX {name} is {actual}, expected {expected}")]
+    OnnxNode {
+        /// Its name in the operator's schema.
+        name: &'static str,
+        /// What came.
+        actual: String,
+        /// What fits.
+        expected: String,
+    },
 
     // ---- The operands given to a prepared call -----------------------------------------------
     /// The descriptor names an operand that was not given.

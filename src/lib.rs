@@ -143,6 +143,8 @@ mod merge;
 mod rope;
 mod scatter;
 
+pub mod onnx;
+
 mod error;
 
 pub mod reference;
