@@ -141,6 +141,7 @@ mod operation;
 mod merge;
 
 mod rope;
+
 mod scatter;
 
 pub mod onnx;
