@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let visit = visit_of(position);
     for (var n = 0u; n < visit.tiles; n++) {
         let visited = visited_tile(visit, n);
-        if (is_skipped(visited)) {
+        if (is_skipped(position, visited)) {
             continue;
         }
         let products = score_tile(position, visited.kv_first, lane);

@@ -51,7 +51,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let visit = visit_of(position);
     let kv_end = position.sequence.kv_end;
     for (var n = 0u; n < visit.tiles; n++) {
-        let kv_first = visited_tile(visit, n).kv_first;
+        let visited = visited_tile(visit, n);
+        let kv_first = visited.kv_first;
+        if (is_skipped(position, visited)) {
+            continue;
+        }
         for (var i = lane; i < TILE_Q * TX; i += THREADS) {
             let at = weights_head + min(position.q_first + i / TX, q_last) * params.scores_row;
             let key = kv_first + i % TX;

@@ -18,6 +18,7 @@ pub struct Attention {
     scores: Option<CountedBuffer>,
     lse_planes: Option<CountedBuffer>,
     partial: Option<CountedBuffer>,
+    tile_lists: Option<CountedBuffer>,
 }
 
 impl Attention {
@@ -33,12 +34,14 @@ impl Attention {
         let planes_bytes = u64::from(workspace.lse_planes) * workspace.lse_plane_bytes;
         let lse_planes = allocate(engine, "attention lse", planes_bytes).await?;
         let partial = allocate(engine, "attention partial out", workspace.partial_bytes).await?;
+        let tile_lists = allocate(engine, "attention tile lists", workspace.tile_lists_bytes).await?;
         Ok(Self {
             engine: engine.clone(),
             plan,
             scores,
             lse_planes,
             partial,
+            tile_lists,
         })
     }
 
@@ -70,6 +73,7 @@ impl Attention {
             scores: self.scores.as_ref(),
             lse_planes: self.lse_planes.as_ref(),
             partial: self.partial.as_ref(),
+            tile_lists: self.tile_lists.as_ref(),
         }
     }
 

@@ -7,10 +7,10 @@ use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{CountedBuffer, Gpu};
 use crate::kernel::params::Params;
-use crate::kernel::{Emit, FIRST_CAPTURE, KernelConfig, PARTIAL, Skeleton};
+use crate::kernel::{Emit, FIRST_CAPTURE, KernelConfig, PARTIAL, Skeleton, TILE_LISTS};
 use crate::pipeline::{Pipeline, PipelineCache};
 use crate::plan::schedule::{Region, window};
-use crate::plan::{Lse, Pass, Plan};
+use crate::plan::{Lse, Pass, Plan, tile_lists_extent};
 use crate::problem::{CausalAlignment, Dropout, DropoutKeep, Extent, Problem, dropout_threshold};
 use crate::tensor::{BufferAt, Inputs, OutputBuffers};
 
@@ -103,6 +103,7 @@ pub(crate) struct Binder<'a> {
     pub(crate) scores: Option<&'a CountedBuffer>,
     pub(crate) lse_planes: Option<&'a CountedBuffer>,
     pub(crate) partial: Option<&'a CountedBuffer>,
+    pub(crate) tile_lists: Option<&'a CountedBuffer>,
 }
 
 /// An operand's piece of a buffer.
@@ -181,12 +182,8 @@ impl Binder<'_> {
             })
             .await?;
         let mut buffers = vec![params];
-        buffers.extend(
-            [self.scores, self.lse_planes, self.partial]
-                .into_iter()
-                .flatten()
-                .cloned(),
-        );
+        let workspace = [self.scores, self.lse_planes, self.partial, self.tile_lists];
+        buffers.extend(workspace.into_iter().flatten().cloned());
         Ok(BoundAttention {
             dispatches,
             runs: self.plan.submissions(),
@@ -221,6 +218,10 @@ impl Binder<'_> {
         let mut params = region_params(problem, pass, self.plan, grid);
         let mut places = Vec::new();
         for &(binding, _) in pipeline.bindings.iter().filter(|&&(binding, _)| binding != 0) {
+            if binding == TILE_LISTS {
+                places.push((binding, self.place_tile_lists(&mut params)?));
+                continue;
+            }
             let operand = operand_at(binding, pass.emit);
             let (place, offset, extent) = match (operand, &pass.block, pass.lse) {
                 (Operand::Weights, Some(block), _) => self.place_block(block)?,
@@ -319,6 +320,23 @@ impl Binder<'_> {
         let at = BufferAt::from(&buffer.buffer);
         let (place, offset) = self.place_elements(Operand::Out, &extent, at, region, 4);
         Ok((place, offset, extent))
+    }
+}
+
+impl Binder<'_> {
+    /// The lists of tiles to visit, whole.
+    fn place_tile_lists(&self, params: &mut Params) -> Result<Place<'_>> {
+        let missing = Error::MissingOperand {
+            operand: Operand::BlockMask,
+        };
+        let buffer = self.tile_lists.ok_or(missing.clone())?;
+        let extent = tile_lists_extent(self.plan.problem(), self.plan.tile())?.ok_or(missing)?;
+        [params.list_batch, params.list_head, params.list_row, _] = extent.strides;
+        Ok(Place {
+            buffer: &buffer.buffer,
+            offset_bytes: 0,
+            size_bytes: 4 * extent.span(),
+        })
     }
 }
 
@@ -481,8 +499,14 @@ fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Exte
             params.cu_k_offset = offset;
             return;
         }
+        Operand::BlockMask => [
+            &mut params.block_offset,
+            &mut params.block_batch,
+            &mut params.block_head,
+            &mut params.block_row,
+        ],
         // Captures begin where their binding does.
-        Operand::BlockMask | Operand::Capture(_) => return,
+        Operand::Capture(_) => return,
         Operand::Lse => {
             (params.lse_offset, params.lse_batch, params.lse_head) = (offset, batch, head);
             return;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::Operand;
 use crate::plan::tuning::Tile;
-use crate::problem::mods::OwnedCapture;
+use crate::problem::mods::{OwnedCapture, OwnedMods};
 use crate::problem::{CausalAlignment, Problem, ScoreStage};
 use hooks::Hooks;
 use source::{Access, Extension, Part, part};
@@ -26,6 +26,8 @@ pub enum Skeleton {
     Softmax,
     /// Third of three: `shaders/weighted_values.wgsl`.
     WeightedValues,
+    /// Before attention with a block mask: which tiles there are to visit: `shaders/tile_lists.wgsl`.
+    TileLists,
     /// After the last pass over the keys: `out` in `f32` to the caller's type: `shaders/narrow.wgsl`.
     Narrow,
     /// A projection, `y = x Wᵀ + b`: `shaders/linear.wgsl`.
@@ -38,11 +40,12 @@ pub enum Skeleton {
 
 impl Skeleton {
     /// All of them.
-    pub const ALL: [Skeleton; 7] = [
+    pub const ALL: [Skeleton; 8] = [
         Skeleton::Fused,
         Skeleton::Scores,
         Skeleton::Softmax,
         Skeleton::WeightedValues,
+        Skeleton::TileLists,
         Skeleton::Narrow,
         Skeleton::Linear,
         Skeleton::AverageHeads,
@@ -55,6 +58,7 @@ impl Skeleton {
             Skeleton::Scores => "scores",
             Skeleton::Softmax => "softmax",
             Skeleton::WeightedValues => "weighted_values",
+            Skeleton::TileLists => "tile_lists",
             Skeleton::Narrow => "narrow",
             Skeleton::Linear => "linear",
             Skeleton::AverageHeads => "average_heads",
@@ -134,6 +138,20 @@ impl KernelConfig {
             } else {
                 Arc::clone(&problem.mods().captures)
             },
+        }
+    }
+
+    /// A kernel of the caller's `mask_mod` beside attention.
+    pub(crate) fn block_mask(constants: Vec<(&'static str, u32)>, mods: &OwnedMods) -> Self {
+        let parts = vec!["block_mask.wgsl", "mods/environment.wgsl"];
+        Self {
+            mods: mods
+                .mask_mod
+                .iter()
+                .map(|text| ("mask_mod", Arc::clone(text)))
+                .collect(),
+            captures: Arc::clone(&mods.captures),
+            ..Self::operation("block_mask", parts, constants)
         }
     }
 
@@ -237,6 +255,9 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
 /// The binding of `out` in the workspace, where it is read.
 pub(crate) const PARTIAL: u32 = 16;
 
+/// The binding of the lists of tiles that a block mask leaves to visit.
+pub(crate) const TILE_LISTS: u32 = 17;
+
 /// The binding of the first capture.
 pub(crate) const FIRST_CAPTURE: u32 = 32;
 
@@ -260,6 +281,18 @@ fn attention_constants(
                 lower_right(problem.window().map(|window| window.alignment)),
             ),
         ]);
+    }
+    if let Some(mask) = problem.block_mask() {
+        let [list_q, list_kv] = tile.list_units(&mask);
+        constants.extend([
+            ("BLOCK_Q", mask.block_q),
+            ("BLOCK_KV", mask.block_kv),
+            ("LIST_Q", list_q),
+            ("LIST_KV", list_kv),
+        ]);
+    }
+    if skeleton == Skeleton::TileLists {
+        return constants;
     }
     if skeleton == Skeleton::Softmax {
         constants.push(("TILE_Q", 1));

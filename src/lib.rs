@@ -138,6 +138,8 @@ mod multi_head;
 
 mod operation;
 
+mod block_mask;
+
 mod merge;
 
 mod rope;
@@ -151,6 +153,7 @@ mod error;
 pub mod reference;
 
 pub use attention::Attention;
+pub use block_mask::{BlockIndices, BlockMaskBuilder, BlockMaskDescriptor, block_indices};
 pub use caps::{DeviceCaps, DeviceClass, Tier};
 pub use encode::BoundAttention;
 #[cfg(not(target_arch = "wasm32"))]

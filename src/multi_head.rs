@@ -408,6 +408,7 @@ impl PreparedMultiHead {
             scores: None,
             lse_planes: None,
             partial: None,
+            tile_lists: None,
         }
     }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, binding_of};
-use crate::problem::{Algorithm, DType, DropoutKeep, Problem};
+use crate::problem::{Algorithm, DType, DropoutKeep, Extent, Problem};
 use schedule::{BoundOperand, Bounds, Region};
 use tuning::Tile;
 use workspace::Workspace;
@@ -250,7 +250,11 @@ impl Plan {
                 self.tile.chunk_channels(shape.head_dim_v)
             ));
         }
-        let cut = self.passes.iter().any(|pass| pass.region != whole);
+        if self.workspace.tile_lists_bytes > 0 {
+            self.reasons
+                .push("a block mask: its closed tiles are listed out first, and never visited".into());
+        }
+        let cut = (self.passes.iter()).any(|pass| pass.region != whole && pass.skeleton != Skeleton::TileLists);
         self.reasons.push(if cut {
             format!(
                 "{} passes: no binding beyond {} bytes, no dispatch beyond {:.0e} operations{}",
@@ -287,6 +291,18 @@ impl fmt::Display for Plan {
         }
         Ok(())
     }
+}
+
+/// Lists of the tiles that a block mask leaves to visit, `[batch, heads, units of rows, 1 + units of keys]`.
+pub(crate) fn tile_lists_extent(problem: &Problem, tile: &Tile) -> Result<Option<Extent>> {
+    let Some(mask) = problem.block_mask() else {
+        return Ok(None);
+    };
+    let shape = problem.shape();
+    let [unit_q, unit_kv] = tile.list_units(&mask);
+    let units = [shape.seqlen_q.div_ceil(unit_q), shape.seqlen_k.div_ceil(unit_kv)];
+    let sizes = [mask.batch, mask.heads, units[0], 1 + units[1]];
+    Extent::contiguous(Operand::BlockMask, sizes).map(Some)
 }
 
 fn choose_algorithm(problem: &Problem, tile: &Tile, caps: &DeviceCaps, reasons: &mut Vec<String>) -> Result<Algorithm> {
@@ -412,7 +428,11 @@ impl Planner<'_> {
             passes.extend(self.narrow_passes(&whole)?);
         }
         passes.extend(self.looks(self.problem.outputs().weights)?);
+        let lists = self.tile_lists()?;
+        let tile_lists_bytes = self.tile_lists_extent()?.map_or(0, |extent| 4 * extent.span());
+        passes.splice(0..0, lists);
         let workspace = Workspace {
+            tile_lists_bytes,
             scores_bytes: 0,
             lse_planes: planes,
             lse_plane_bytes: 4 * lse.span(),
@@ -482,6 +502,7 @@ impl Planner<'_> {
         }
         passes.extend(self.looks(looks_at_weights)?);
         let workspace = Workspace {
+            tile_lists_bytes: 0,
             scores_bytes,
             lse_planes: u32::from(matches!(lse, Lse::Workspace(_))),
             lse_plane_bytes: 4 * self.problem.lse_extent()?.span(),
@@ -493,6 +514,72 @@ impl Planner<'_> {
         };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
+    }
+
+    /// Lists of the tiles that a block mask leaves to visit, `[batch, heads, units of rows, 1 + units of keys]`.
+    fn tile_lists_extent(&self) -> Result<Option<Extent>> {
+        tile_lists_extent(self.problem, self.tile)
+    }
+
+    /// Before all else: makes those lists.
+    fn tile_lists(&self) -> Result<Option<Pass>> {
+        let (Some(mask), Some(extent)) = (self.problem.block_mask(), self.tile_lists_extent()?) else {
+            return Ok(None);
+        };
+        let limits = &self.caps.limits;
+        let fits = |what: &str, required: u64, limit_name, limit: u64| match required > limit {
+            false => Ok(()),
+            true => Err(Error::Limit {
+                what: what.into(),
+                required,
+                limit_name,
+                limit,
+            }),
+        };
+        let binding = limits.max_storage_buffer_binding_bytes;
+        fits(
+            "the lists of a block mask's tiles",
+            4 * extent.span(),
+            "maxStorageBufferBindingSize",
+            binding,
+        )?;
+        let states = self.problem.span_bytes(Operand::BlockMask).unwrap_or(0);
+        fits("a block mask", states, "maxStorageBufferBindingSize", binding)?;
+        let [batch, heads, rows, _] = extent.sizes;
+        let workgroups = u64::from(batch) * u64::from(heads) * u64::from(rows);
+        let per_dimension = u64::from(limits.max_workgroups_per_dimension);
+        let most = (per_dimension * per_dimension).min(u32::MAX.into());
+        fits(
+            "the lists of a block mask",
+            workgroups,
+            "maxComputeWorkgroupsPerDimension",
+            most,
+        )?;
+        // For each unit of a lane: the blocks that it touches, and a look at what the other lanes found.
+        let units = self.tile.list_units(&mask);
+        let touched = |unit: u32, block: u32| u64::from(unit.div_ceil(block)) + 2;
+        let blocks = touched(units[0], mask.block_q) * (touched(units[1], mask.block_kv) + 1);
+        let threads = u64::from(self.tile.threads());
+        let trips = u64::from(extent.sizes[3]).div_ceil(threads) * (blocks + threads + 2);
+        if let Some(limit) = self.caps.max_loop_trips {
+            let name = "number of loop trips (a fault of this driver)";
+            fits("the lists of a block mask", trips, name, limit.into())?;
+        }
+        let whole = Region::whole(self.problem, self.tile);
+        Ok(Some(Pass {
+            workgroups: u32::try_from(workgroups).unwrap_or(u32::MAX),
+            flops: 0.0,
+            ..self.unbound().pass(
+                Skeleton::TileLists,
+                Region {
+                    batch: 0..batch,
+                    head: 0..heads,
+                    q: 0..rows,
+                    chunk: 0..1,
+                    ..whole
+                },
+            )
+        }))
     }
 
     /// After all else: the scores that somebody wants to look at, and the weights if they are computed from the lse.

@@ -1,5 +1,5 @@
 // Purpose: from query · key to the score that softmax sees: scale, softcap, score_mod, biases, masks, appended keys. Uses the
-// hooks of slots `softcap`, `score_mod`, `alibi`, `bias`, `padding`, `causal`, `window`, `mask` and `mask_mod`; needs
+// hooks of slots `softcap`, `score_mod`, `alibi`, `bias`, `padding`, `causal`, `window`, `mask` and `block`; needs
 // tile/scores.wgsl. STAGE, a constant of the header, ends the way early where somebody wants the score of that stage.
 
 const STAGE_SCALED: u32 = 1u;
@@ -25,7 +25,7 @@ fn finish_score(product: f32, position: Position, q_idx: u32, kv_idx: u32, wholl
         score = modify_score(score, position, i, j);
         let added = bias_score(batch, head, i, j);
         open = modified_open(score) && bias_open(added) && causal_open(position, i, j) && window_open(position, i, j)
-            && mask_open(batch, head, i, j) && padding_open(batch, j) && (wholly_open || mod_open(position, i, j));
+            && mask_open(batch, head, i, j) && padding_open(batch, j) && block_allows(position, i, j, wholly_open);
         score = score + alibi_score(position, i, j) + added + padding_score(batch, j);
     }
     return select(CLOSED, open_score(score), open && kv_idx < position.sequence.kv_end);

@@ -26,7 +26,7 @@ fn visited_tile(visit: Visit, n: u32) -> VisitedTile {
 }
 
 // Whether a visited tile is left out after all.
-fn is_skipped(visited: VisitedTile) -> bool {
+fn is_skipped(position: Position, visited: VisitedTile) -> bool {
     return false;
 }
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, HashSet};
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, operations};
 use crate::plan::tuning::{TILES, Tile};
 use crate::problem::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, Dropout, DropoutKeep,
-    KeyPadding, Outputs, Packed, Problem, ScoreStage, Window,
+    Algorithm, AttentionDescriptor, AttentionShape, BlockMaskShape, Broadcast, CausalAlignment, DType, Dropout,
+    DropoutKeep, KeyPadding, Outputs, Packed, Problem, ScoreStage, Window,
 };
 
 /// All that a kernel's text depends on besides its skeleton.
@@ -70,6 +70,16 @@ const AXES: &[Axis] = &[
             left: Some(1),
             right: Some(0),
             alignment: CausalAlignment::LowerRight,
+        });
+    }),
+    // Blocks of whole tiles, and smaller ones.
+    axis(3, |choice, i| {
+        let block = [0, 128, 5][i];
+        choice.descriptor.block_mask = (i > 0).then_some(BlockMaskShape {
+            batch: 1,
+            heads: 1,
+            block_q: block,
+            block_kv: block,
         });
     }),
     axis(2, |choice, i| choice.descriptor.softcap = (i > 0).then_some(1.0)),
@@ -181,6 +191,9 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
     };
     for (axis, &setting) in AXES.iter().zip(row) {
         (axis.set)(&mut choice, setting);
+    }
+    if skeleton == Skeleton::TileLists && choice.descriptor.block_mask.is_none() {
+        return None;
     }
     let problem = Problem::new(&choice.descriptor).ok()?;
     Some(KernelConfig::attention(skeleton, &problem, choice.tile, choice.variant))

@@ -25,6 +25,10 @@ pub(super) struct Hooks<'a> {
     first_state: File,
     sequence: File,
     visit: File,
+    /// How the fused kernel visits tiles, and what it looks up of a block mask.
+    fused_visit: File,
+    fused_block: Vec<File>,
+    block: Vec<File>,
     causal: File,
     window: File,
     mask: File,
@@ -47,6 +51,7 @@ impl<'a> Hooks<'a> {
         } else {
             problem.dtypes().out
         };
+        let block = Blocks::of(problem, tile);
         let first_state = pick(
             problem.has(Operand::Sinks),
             "row/state_sink.wgsl",
@@ -71,7 +76,20 @@ impl<'a> Hooks<'a> {
                 Some(KeyPadding::Lengths) => "sequence/lengths.wgsl",
                 _ => "sequence/whole.wgsl",
             },
-            visit: "visit/range.wgsl",
+            visit: match block {
+                Some(Blocks::WholeTiles) => "visit/states.wgsl",
+                _ => "visit/range.wgsl",
+            },
+            fused_visit: pick(block.is_some(), "visit/list.wgsl", "visit/range.wgsl"),
+            fused_block: match block {
+                None => vec!["block/none.wgsl"],
+                Some(Blocks::WholeTiles) => vec!["block/aligned.wgsl"],
+                Some(Blocks::OfAnySize) => vec!["block/lookup.wgsl", "block/states.wgsl"],
+            },
+            block: match block {
+                None => vec!["block/none.wgsl"],
+                Some(_) => vec!["block/lookup.wgsl", "block/states.wgsl"],
+            },
             causal: pick(problem.causal().is_some(), "mask/causal.wgsl", "mask/causal_none.wgsl"),
             window: pick(problem.window().is_some(), "mask/window.wgsl", "mask/window_none.wgsl"),
             mask: pick(
@@ -118,7 +136,7 @@ impl<'a> Hooks<'a> {
     /// The files of a skeleton, in the order of the text.
     pub(super) fn parts(&self, skeleton: Skeleton) -> Vec<File> {
         let rows = ["params.wgsl", "state.wgsl", "position.wgsl", self.sequence];
-        let visit = [self.causal, self.window, self.visit];
+        let bounds = [self.causal, self.window];
         let products = [self.query, self.key, self.query_tile, "tile/scores.wgsl"];
         let finish = [
             self.mask,
@@ -127,15 +145,17 @@ impl<'a> Hooks<'a> {
             self.alibi,
             self.softcap,
             self.score_mod(),
-            self.mask_mod(),
             "score/finish.wgsl",
         ];
         let mut parts = Vec::new();
         match skeleton {
             Skeleton::Fused => {
                 parts.extend(rows);
-                parts.extend(visit);
+                parts.extend(bounds);
+                parts.push(self.fused_visit);
                 parts.extend(products);
+                parts.push(self.mask_mod());
+                parts.extend(&self.fused_block);
                 parts.extend(finish);
                 parts.extend([self.value, self.guard, self.dropout, "tile/values.wgsl"]);
                 parts.extend(&self.out);
@@ -143,8 +163,11 @@ impl<'a> Hooks<'a> {
             }
             Skeleton::Scores => {
                 parts.extend(rows);
-                parts.extend(visit);
+                parts.extend(bounds);
+                parts.push(self.visit);
                 parts.extend(products);
+                parts.push(self.mask_mod());
+                parts.extend(&self.block);
                 parts.extend(finish);
                 parts.extend([self.emit, "scores.wgsl"]);
             }
@@ -156,7 +179,13 @@ impl<'a> Hooks<'a> {
                 parts.extend(rows);
                 // With a prob_mod a closed position's weight need not be 0, so every tile counts.
                 match self.mods.prob_mod {
-                    None => parts.extend(visit),
+                    None => {
+                        parts.extend(bounds);
+                        parts.push(self.visit);
+                        if self.visit == "visit/states.wgsl" {
+                            parts.push("block/lookup.wgsl");
+                        }
+                    }
                     Some(_) => parts.extend(["mask/causal_none.wgsl", "mask/window_none.wgsl", "visit/range.wgsl"]),
                 }
                 parts.extend([
@@ -169,6 +198,7 @@ impl<'a> Hooks<'a> {
                 parts.extend(&self.out);
                 parts.extend([self.acc, "weighted_values.wgsl"]);
             }
+            Skeleton::TileLists => parts.extend(["params.wgsl", "block/lookup.wgsl", "tile_lists.wgsl"]),
             Skeleton::Narrow => {
                 parts.extend(rows);
                 parts.extend(&self.out);
@@ -227,6 +257,23 @@ impl<'a> Hooks<'a> {
             None => "mods/prob_mod_none.wgsl",
             Some(_) => "mods/prob_mod.wgsl",
         }
+    }
+}
+
+/// How a block mask's blocks lie to the tiles.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Blocks {
+    /// Each block is a number of whole tiles, so a tile lies in one block.
+    WholeTiles,
+    /// A tile may touch several blocks.
+    OfAnySize,
+}
+
+impl Blocks {
+    pub(crate) fn of(problem: &Problem, tile: &Tile) -> Option<Self> {
+        let mask = problem.block_mask()?;
+        let whole = mask.block_q.is_multiple_of(tile.tile_q) && mask.block_kv.is_multiple_of(tile.tile_kv());
+        Some(if whole { Blocks::WholeTiles } else { Blocks::OfAnySize })
     }
 }
 

@@ -6,6 +6,7 @@ pub use rope::{RopeAngleSource, RopeKernel, RopeStore, rope};
 
 use crate::kernel::KernelConfig;
 use crate::problem::DType;
+use crate::problem::mods::OwnedMods;
 
 /// Invocations of a workgroup: what WebGPU's default limits allow.
 pub const THREADS: u32 = 256;
@@ -94,6 +95,12 @@ pub fn all() -> Vec<KernelConfig> {
             kernels.push(tensor_scatter(dtype, circular, write_indices));
         }
     }
+    let mods = OwnedMods {
+        mask_mod: Some("fn mask_mod(batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> bool { return true; }".into()),
+        ..Default::default()
+    };
+    let blocks = vec![("THREADS", THREADS), ("BLOCK_Q", 128), ("BLOCK_KV", 128)];
+    kernels.push(KernelConfig::block_mask(blocks, &mods));
     kernels.extend(all_rope());
     kernels
 }

@@ -65,6 +65,14 @@ params! {
         lse_offset: u32,
         lse_batch: u32,
         lse_head: u32,
+        block_offset: u32,
+        block_batch: u32,
+        block_head: u32,
+        block_row: u32,
+        list_offset: u32,
+        list_batch: u32,
+        list_head: u32,
+        list_row: u32,
         query_offset: u32,
         query_batch: u32,
         query_head: u32,
@@ -181,5 +189,20 @@ params! {
         update_offset: u32,
         write_indices_offset: u32,
         present_cache_offset: u32,
+    }
+}
+
+params! {
+    /// Twin of `BlockMaskParams` in `shaders/block_mask.wgsl`.
+    BlockMaskParams {
+        block_begin: u32,
+        blocks: u32,
+        grid_x: u32,
+        heads: u32,
+        q_blocks: u32,
+        kv_blocks: u32,
+        seqlen_q: u32,
+        seqlen_k: u32,
+        states_offset: u32,
     }
 }

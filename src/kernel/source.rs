@@ -90,6 +90,11 @@ macro_rules! parts {
 
 parts! {
     "average_heads.wgsl" [4 ReadWrite, 6 Read];
+    "block/aligned.wgsl" [];
+    "block/lookup.wgsl" [15 Read];
+    "block/none.wgsl" [];
+    "block/states.wgsl" [];
+    "block_mask.wgsl" [0 Uniform, 1 ReadWrite];
     "dropout/given.wgsl" [14 Read];
     "dropout/none.wgsl" [];
     "dropout/philox.wgsl" [];
@@ -190,6 +195,7 @@ parts! {
     "softmax.wgsl" [6 ReadWrite];
     "state.wgsl" [];
     "storage.wgsl" [];
+    "tile_lists.wgsl" [17 ReadWrite];
     "tensor_scatter.wgsl" [0 Uniform, 1 Read, 3 ReadWrite];
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
@@ -200,7 +206,9 @@ parts! {
     "tile/values_memory.wgsl" [];
     "type/narrow_bf16.wgsl" [];
     "type/narrow_f16.wgsl" [];
+    "visit/list.wgsl" [17 Read];
     "visit/range.wgsl" [];
+    "visit/states.wgsl" [];
     "weighted_values.wgsl" [6 Read];
 }
 

@@ -1,7 +1,7 @@
 //! Tile sizes as dated rows, best first: the first row that fits the device and the problem is taken.
 
 use crate::caps::{CapsLimits, DeviceClass, Tier};
-use crate::problem::AttentionShape;
+use crate::problem::{AttentionShape, BlockMaskShape};
 
 /// One row: the sizes that the tile kernels are compiled with.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -171,6 +171,12 @@ impl Tile {
     /// Vec4 from one row of weights to the next in workgroup memory.
     pub fn p_stride(&self) -> u32 {
         1 + self.tx
+    }
+
+    /// Query rows and keys of a unit that a block mask's lists speak of: a block, as far as it is whole tiles.
+    pub fn list_units(&self, mask: &BlockMaskShape) -> [u32; 2] {
+        let unit = |tile: u32, block: u32| tile * (block / tile).max(1);
+        [unit(self.tile_q, mask.block_q), unit(self.tile_kv(), mask.block_kv)]
     }
 
     /// Workgroup memory of the fused kernel, the largest of them all.

@@ -14,17 +14,26 @@ pub struct Workspace {
     pub lse_plane_bytes: u64,
     /// `out` in `f32`, when several passes add to it and the caller's is narrower.
     pub partial_bytes: u64,
+    /// Which tiles a block mask leaves to visit.
+    pub tile_lists_bytes: u64,
 }
 
 impl Workspace {
     /// All of it.
     pub fn bytes(&self) -> u64 {
-        self.scores_bytes + u64::from(self.lse_planes) * self.lse_plane_bytes + self.partial_bytes
+        self.scores_bytes
+            + u64::from(self.lse_planes) * self.lse_plane_bytes
+            + self.partial_bytes
+            + self.tile_lists_bytes
     }
 
     pub(crate) fn validate(&self, caps: &DeviceCaps) -> Result<()> {
         let planes_bytes = u64::from(self.lse_planes) * self.lse_plane_bytes;
-        let largest = self.scores_bytes.max(planes_bytes).max(self.partial_bytes);
+        let largest = self
+            .scores_bytes
+            .max(planes_bytes)
+            .max(self.partial_bytes)
+            .max(self.tile_lists_bytes);
         if largest > caps.limits.max_buffer_bytes {
             return Err(Error::Limit {
                 what: "the workspace".into(),

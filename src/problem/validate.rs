@@ -112,6 +112,12 @@ fn combinations(descriptor: &AttentionDescriptor<'_>) -> Result<()> {
             "appended keys lie at the end of seqlen_k, behind what a length leaves out; use a boolean key padding",
         );
     }
+    if descriptor.appended_keys > 0 && descriptor.block_mask.is_some() {
+        return unsupported(
+            "appended_keys together with a block mask",
+            "a closed block would close them too; use a boolean mask",
+        );
+    }
     if lengths && descriptor.packed.is_some() {
         return unsupported(
             "KeyPadding::Lengths together with packed sequences",
@@ -309,6 +315,13 @@ impl BlockMaskShape {
         for (dimension, size) in [("block_q", self.block_q), ("block_kv", self.block_kv)] {
             if size == 0 {
                 return Err(Error::ZeroSize { dimension });
+            }
+            if size > MAX_ROWS {
+                return Err(Error::OutOfRange {
+                    parameter: dimension,
+                    value: size.into(),
+                    expected: "at most 2^30 rows or keys",
+                });
             }
         }
         let fits = |size: u32, full: u32| size == 1 || size == full;
