@@ -16,6 +16,7 @@ fn descriptor() -> AttentionDescriptor<'static> {
         outputs: Outputs {
             lse: true,
             weights: true,
+            ..Default::default()
         },
         ..Default::default()
     }
@@ -35,12 +36,13 @@ fn every_way_to_run_gives_the_same() {
     for (name, engine) in engines() {
         let problem = Problem::new(&descriptor()).unwrap();
         let inputs = OwnedInputs::random(&problem, 1);
-        let once = engine.attention(&descriptor(), &inputs.host()).unwrap();
-        let waited = pollster::block_on(engine.attention_async(&descriptor(), &inputs.host())).unwrap();
+        let once = engine.attention(&descriptor(), &inputs.host(&[])).unwrap();
+        let waited = pollster::block_on(engine.attention_async(&descriptor(), &inputs.host(&[]))).unwrap();
         assert_eq!(once, waited, "{name}");
 
         let attention = engine.prepare(&descriptor()).unwrap();
-        let [query, key, value] = [&inputs.query, &inputs.key, &inputs.value].map(|data| engine.upload(data).unwrap());
+        let [query, key, value] = [&inputs.query, &inputs.key, &inputs.value]
+            .map(|numbers| engine.upload_bytes(numbers.host().bytes()).unwrap());
         let inputs = Inputs::new(&query, &key, &value);
         let tensors = attention.run(&inputs).unwrap();
         assert_eq!(engine.read(&tensors.out).unwrap(), once.out, "{name}");
@@ -57,15 +59,16 @@ fn encoding_makes_nothing_and_submits_nothing() {
     for (name, engine) in engines() {
         let problem = Problem::new(&descriptor()).unwrap();
         let inputs = OwnedInputs::random(&problem, 2);
-        let want = engine.attention(&descriptor(), &inputs.host()).unwrap().out;
+        let want = engine.attention(&descriptor(), &inputs.host(&[])).unwrap().out;
         let attention = engine.prepare(&descriptor()).unwrap();
-        let [query, key, value] = [&inputs.query, &inputs.key, &inputs.value].map(|data| engine.upload(data).unwrap());
+        let [query, key, value] = [&inputs.query, &inputs.key, &inputs.value]
+            .map(|numbers| engine.upload_bytes(numbers.host().bytes()).unwrap());
         let output = |operand| engine.allocate(problem.span_bytes(operand).unwrap()).unwrap();
         let (out, lse, weights) = (output(Operand::Out), output(Operand::Lse), output(Operand::Weights));
         let outputs = OutputBuffers {
-            out: (&out).into(),
             lse: Some((&lse).into()),
             weights: Some((&weights).into()),
+            ..OutputBuffers::new(&out)
         };
         let bound = attention.bind(&Inputs::new(&query, &key, &value), &outputs).unwrap();
 
@@ -105,6 +108,7 @@ fn the_fused_kernel_stores_no_scores() {
             outputs: Outputs {
                 lse: true,
                 weights: false,
+                ..Default::default()
             },
             ..Default::default()
         };
@@ -154,11 +158,11 @@ fn a_lost_device_is_said_to_be_lost() {
     for (device, engine) in all {
         let problem = Problem::new(&descriptor()).unwrap();
         let inputs = OwnedInputs::random(&problem, 3);
-        let tensor = engine.upload(&inputs.query).unwrap();
+        let tensor = engine.upload_bytes(inputs.query.host().bytes()).unwrap();
         device.destroy();
         let errors = [
-            engine.attention(&descriptor(), &inputs.host()).err(),
-            engine.upload(&inputs.query).err(),
+            engine.attention(&descriptor(), &inputs.host(&[])).err(),
+            engine.upload_bytes(inputs.query.host().bytes()).err(),
             engine.wait().err(),
             engine.read(&tensor).err(),
         ];

@@ -3,8 +3,8 @@
 mod support;
 
 use wgpu_attention::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, BufferAt, Error, HeadWeights, HostInputs,
-    HostKeyPadding, Inputs, KeyPadding, Layout, Layouts, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall,
+    AttentionDescriptor, AttentionShape, Broadcast, BufferAt, DType, Error, HeadWeights, HostInputs, HostKeyPadding,
+    HostTensor, Inputs, KeyPadding, Layout, Layouts, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall,
     MultiHeadDescriptor, MultiHeadInputs, MultiHeadParameters, Operand, OutputBuffers, Outputs, Problem, Strides,
 };
 
@@ -161,7 +161,10 @@ fn thirty_two_bits_index_every_operand() {
     let long = |weights| {
         problem(AttentionDescriptor {
             shape: AttentionShape::new(1, 8, 1 << 15, 1 << 15, 1),
-            outputs: Outputs { lse: false, weights },
+            outputs: Outputs {
+                weights,
+                ..Default::default()
+            },
             ..Default::default()
         })
     };
@@ -226,20 +229,6 @@ fn elements_of_an_output_lie_apart() {
     assert!(out(96, 24, 8).is_ok());
 }
 
-#[test]
-fn the_fused_kernel_hands_out_no_weights() {
-    let weights = problem(AttentionDescriptor {
-        shape: SHAPE,
-        algorithm: Algorithm::Fused,
-        outputs: Outputs {
-            lse: false,
-            weights: true,
-        },
-        ..Default::default()
-    });
-    assert_error!(weights, Error::Unsupported { .. });
-}
-
 // ---- Host slices -------------------------------------------------------------------------------------------------------
 
 /// A problem with every operand, and slices of the right lengths for it.
@@ -257,30 +246,34 @@ fn all_operands() -> AttentionDescriptor<'static> {
 fn slices_have_the_lengths_of_their_operands() {
     let engine = support::engine();
     let descriptor = all_operands();
-    let (query, keys) = ([0.5; 2 * 4 * 3 * 8], [0.5; 2 * 4 * 5 * 8]);
+    let (query, keys) = ([0.5f32; 2 * 4 * 3 * 8], [0.5f32; 2 * 4 * 5 * 8]);
     let right = HostInputs {
-        query: &query,
-        key: &keys,
-        value: &keys,
         mask: Some(&[1; 30]),
-        bias: Some(&[0.0; 5]),
+        bias: Some((&[0.0f32; 5]).into()),
         key_padding: Some(HostKeyPadding::Boolean(&[1; 10])),
+        ..HostInputs::new(&query, &keys, &keys)
     };
     assert!(engine.attention(&descriptor, &right).is_ok());
-    let (longer, shorter) = ([0.5; 321], [1u8; 9]);
+    let (longer, shorter) = ([0.5f32; 321], [1u8; 9]);
     for (operand, wrong) in [
         (
             Operand::Query,
             HostInputs {
-                query: &query[1..],
+                query: query[1..].into(),
                 ..right
             },
         ),
-        (Operand::Key, HostInputs { key: &[], ..right }),
+        (
+            Operand::Key,
+            HostInputs {
+                key: HostTensor::F32(&[]),
+                ..right
+            },
+        ),
         (
             Operand::Value,
             HostInputs {
-                value: &longer,
+                value: (&longer).into(),
                 ..right
             },
         ),
@@ -294,7 +287,7 @@ fn slices_have_the_lengths_of_their_operands() {
         (
             Operand::Bias,
             HostInputs {
-                bias: Some(&[0.0; 4]),
+                bias: Some((&[0.0f32; 4]).into()),
                 ..right
             },
         ),
@@ -337,6 +330,19 @@ fn slices_have_the_lengths_of_their_operands() {
         ..right
     };
     assert_error!(engine.attention(&descriptor, &additive), Error::Unsupported { .. });
+    let halves = [half::f16::ONE; 320];
+    let half = HostInputs {
+        key: (&halves).into(),
+        ..right
+    };
+    assert_error!(
+        engine.attention(&descriptor, &half),
+        Error::DType {
+            operand: Operand::Key,
+            actual: DType::F16,
+            expected: DType::F32
+        }
+    );
 }
 
 // ---- Buffers -----------------------------------------------------------------------------------------------------------
@@ -349,7 +355,7 @@ fn buffers_are_checked_when_they_are_bound() {
             shape: SHAPE,
             outputs: Outputs {
                 lse: true,
-                weights: false,
+                ..Default::default()
             },
             ..Default::default()
         })
