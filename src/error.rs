@@ -407,3 +407,18 @@ pub enum Error {
         reason: String,
     },
 }
+
+impl Error {
+    /// The same about a buffer, with the operand that the caller knows it by: stages of a larger call name their own.
+    pub(crate) fn naming(mut self, known_as: Operand) -> Self {
+        if let Self::MissingOperand { operand }
+        | Self::UnexpectedOperand { operand }
+        | Self::BufferTooSmall { operand, .. }
+        | Self::BufferUsage { operand, .. }
+        | Self::BufferOffset { operand, .. } = &mut self
+        {
+            *operand = known_as;
+        }
+        self
+    }
+}

@@ -99,6 +99,32 @@ impl Gpu {
         }
     }
 
+    /// As [`check`](Self::check), and asks the device itself, whose loss may not have been told: a device of the caller's
+    /// tells the caller, and one of ours not before it is next polled.
+    pub(crate) async fn check_device(&self) -> Result<()> {
+        self.check()?;
+        let (valid, reports) = {
+            let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let probe = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("probe"),
+                size: 4,
+                usage: wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: true,
+            });
+            let valid = probe.get_mapped_range_mut(..).is_ok();
+            (valid, (validation.pop(), memory.pop()))
+        };
+        let (_, memory) = (reports.0.await, reports.1.await);
+        // On a lost device wgpu makes an invalid buffer and says nothing; without memory it says so.
+        if valid || memory.is_some() {
+            return Ok(());
+        }
+        self.check()?;
+        let reason = "it was reset, removed or destroyed".into();
+        Err(Error::DeviceLost { reason })
+    }
+
     /// Runs wgpu calls within error scopes; what they report comes back as our error.
     pub(crate) async fn scoped<T>(&self, operation: &'static str, calls: impl FnOnce() -> T) -> Result<T> {
         self.check()?;
@@ -113,11 +139,14 @@ impl Gpu {
             (value, (internal, validation, memory.pop()))
         };
         let reports = [reports.2.await, reports.0.await, reports.1.await];
-        // A lost device fails every call in its own words: the loss is what matters.
         self.check()?;
         match reports.into_iter().flatten().next() {
             None => Ok(value),
-            Some(error) => Err(from_wgpu(operation, &error)),
+            Some(error) => {
+                // A lost device fails every call in its own words: the loss is what matters.
+                self.check_device().await?;
+                Err(from_wgpu(operation, &error))
+            }
         }
     }
 

@@ -351,12 +351,13 @@ impl PreparedMultiHead {
         let mut bound = BoundAttention::default();
         let block = &self.block;
         let [query_plan, key_plan, value_plan, out_plan] = &self.projections;
-        for (plan, projection, input, output) in [
-            (query_plan, &block.query, buffers.query, &self.query),
-            (key_plan, &block.key, buffers.key, &self.key),
-            (value_plan, &block.value, buffers.value, &self.value),
+        for (operand, plan, projection, input, output) in [
+            (Operand::Query, query_plan, &block.query, buffers.query, &self.query),
+            (Operand::Key, key_plan, &block.key, buffers.key, &self.key),
+            (Operand::Value, value_plan, &block.value, buffers.value, &self.value),
         ] {
-            bound.append(self.bind_linear(plan, projection, input, output.into()).await?);
+            let linear = self.bind_linear(plan, projection, input, output.into()).await;
+            bound.append(linear.map_err(|error| error.naming(operand))?);
         }
         let inputs = Inputs {
             mask: buffers.mask,
@@ -374,10 +375,12 @@ impl PreparedMultiHead {
             let operands = Operands::default()
                 .with(Operand::Weights, Some(from.into()))
                 .with(Operand::Out, buffers.weights);
-            bound.append(self.binder(plan).bind(&operands).await?);
+            let average = self.binder(plan).bind(&operands).await;
+            bound.append(average.map_err(|error| error.naming(Operand::Weights))?);
         }
         let context = (&self.context).into();
-        bound.append(self.bind_linear(out_plan, &block.out, context, buffers.output).await?);
+        let linear = self.bind_linear(out_plan, &block.out, context, buffers.output).await;
+        bound.append(linear.map_err(|error| error.naming(Operand::Out))?);
         bound.keep(self);
         Ok(bound)
     }

@@ -33,21 +33,19 @@ pub(crate) async fn read_bytes(gpu: &Gpu, source: &wgpu::Buffer, bytes: u64, wai
     })
     .await?;
     drive(gpu, wait)?;
-    let failed = |message: String| match gpu.check() {
-        Err(lost) => lost,
-        Ok(()) => Error::Driver {
-            operation: "map a buffer",
-            message,
-        },
+    let mapped = match receiver.await {
+        Err(_) => Err("the device went away".into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(())) => staging.buffer.get_mapped_range(..).map_err(|error| error.to_string()),
     };
-    receiver
-        .await
-        .map_err(|_| failed("the device went away".into()))?
-        .map_err(|error| failed(error.to_string()))?;
-    let view = staging
-        .buffer
-        .get_mapped_range(..)
-        .map_err(|error| failed(error.to_string()))?;
+    let view = match mapped {
+        Ok(view) => view,
+        Err(message) => {
+            gpu.check_device().await?;
+            let operation = "map a buffer";
+            return Err(Error::Driver { operation, message });
+        }
+    };
     let mut contents = view.to_vec();
     contents.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
     Ok(contents)
@@ -62,7 +60,8 @@ pub(crate) async fn wait_idle(gpu: &Gpu, wait: Wait) -> Result<()> {
     });
     drive(gpu, wait)?;
     let done = receiver.await;
-    gpu.check()?;
+    // What was submitted to a lost device is dropped without a word.
+    gpu.check_device().await?;
     done.map_err(|_| Error::Driver {
         operation: "wait for the GPU",
         message: "the device went away".into(),
