@@ -89,6 +89,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         /*unroll*/ for (var x = 0u; x < TX; x++) {
             sum += wg_part[(ty + TY * r) * TX + x];
         }
+        sum = sum_or_nan(sum);
         // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
         let empty = sum == 0.0;
         let factor = select(1.0 / sum, 0.0, empty);
@@ -100,7 +101,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 }
             }
             if (tx == 0u && position.chunk == params.chunk_begin) {
-                let value = select(row_max[r] + log(sum), params.negative_infinity, empty);
+                let value = select(log_sum_exp(row_max[r], sum), params.negative_infinity, empty);
                 store_lse(position, i, value);
             }
         }

@@ -52,7 +52,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         workgroupBarrier();
     }
-    row_sum = wg_lane[0];
+    row_sum = sum_or_nan(wg_lane[0]);
 
     // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
     let empty = row_sum == 0.0;
@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         scores[row + j] = modify_prob(prob, position, position.q_first, j);
     }
     if (lane == 0u && !is_behind_end(position)) {
-        let value = select(row_max + log(row_sum), params.negative_infinity, empty);
+        let value = select(log_sum_exp(row_max, row_sum), params.negative_infinity, empty);
         store_lse(position, position.q_first, value);
     }
 }

@@ -363,7 +363,21 @@ fn not_a_number_behind_a_mask_stays_there() {
         // One open NaN in a value poisons its channel, one in a query its row; nothing else.
         inputs.value.singles()[(70 + 1) * 32 + 5] = f32::NAN;
         inputs.query.singles()[3 * 32] = f32::NAN;
-        for descriptor in both(descriptor) {
+        for descriptor in both(descriptor.clone()) {
+            check_inputs(&name, &engine, &descriptor, &inputs);
+        }
+        // One in a key, which some rows alone see: these rows. The fused kernel's weights come from the lse.
+        inputs.key.singles()[(70 + 61) * 32 + 9] = f32::NAN;
+        let descriptor = AttentionDescriptor {
+            causal: Some(CausalAlignment::LowerRight),
+            ..descriptor
+        };
+        let fused_weights = AttentionDescriptor {
+            algorithm: Algorithm::Fused,
+            outputs: ALL,
+            ..descriptor.clone()
+        };
+        for descriptor in both(descriptor).into_iter().chain([fused_weights]) {
             check_inputs(&name, &engine, &descriptor, &inputs);
         }
     }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks that browsers accept every kernel: compiles what `attn shaders --web` writes with Dawn, Chromium's WebGPU, in node.
 #
-#     tools/dawn-check.sh            all kernels, in every combination of four hooks, tiles and sizes
+#     tools/dawn-check.sh            all kernels, in every combination of three hooks, tiles and sizes
 #     tools/dawn-check.sh FILE...    these WGSL files
 #
 # npm fetches Dawn once (package `webgpu`, 130 MB) into a cache folder: nothing is installed, no driver is used. Where node
@@ -34,7 +34,7 @@ done
 if [ $# = 0 ]; then
     folder=${CARGO_TARGET_DIR:-$root/target}/shaders-web
     rm -rf "$folder"
-    "${CARGO:-cargo}" run --quiet --manifest-path "$root/Cargo.toml" -- shaders --dump "$folder" --web --combinations 4
+    "${CARGO:-cargo}" run --quiet --manifest-path "$root/Cargo.toml" -- shaders --dump "$folder" --web --combinations 3
     set -- "$folder"/*.wgsl
 fi
 node "$root/tools/dawn-check.mjs" "$cache" "$@"

@@ -7,5 +7,7 @@
 fn emit_score(at: u32, position: Position, q_idx: u32, score: f32) {
     let row_lse = lse[params.lse_offset + position.batch * params.lse_batch + position.head * params.lse_head
         + position.sequence.query_base + min(q_idx, position.q_last)];
-    weights[at] = select(exp_below(score - row_lse), 0.0, score == CLOSED);
+    let below = score - row_lse;
+    let weight = select(exp_below(below), below, is_not_a_number(below));
+    weights[at] = select(weight, 0.0, score == CLOSED);
 }

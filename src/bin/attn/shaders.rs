@@ -22,7 +22,7 @@ pub struct Arguments {
     /// The text that browsers get, not the text for naga: they want other directives
     #[arg(long)]
     web: bool,
-    /// Hooks, tiles and sizes meet in every combination of this many; the kernels grow many from 4 on
+    /// Hooks, tiles and sizes meet in every combination of this many; 4 takes long
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=4))]
     combinations: u8,
     /// Print JSON
