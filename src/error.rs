@@ -49,7 +49,7 @@ pub enum Operand {
     PastCache,
     /// The cache that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) writes.
     PresentCache,
-    /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention).
+    /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention), or a linear layer's weight.
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
     Query,
@@ -65,7 +65,7 @@ pub enum Operand {
     Value,
     /// Attention weights, `[batch, heads, seqlen_q, seqlen_k]`; also the scores they are made from.
     Weights,
-    /// What a rotary embedding rotates, `[batch, heads, seqlen, head_dim]`.
+    /// What a rotary embedding rotates, `[batch, heads, seqlen, head_dim]`, or a linear layer projects.
     X,
     /// Where [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) begins to write, `[batch]`.
     WriteIndices,

@@ -134,6 +134,8 @@ mod gpu;
 
 mod engine;
 
+mod linear;
+
 mod multi_head;
 
 mod operation;
@@ -158,6 +160,7 @@ pub use engine::adapters;
 pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
+pub use linear::{Linear, LinearDescriptor, LinearHostInputs, LinearInputs};
 pub use merge::{MergeInputs, MergeOutputs, MergeStates, MergeStatesDescriptor, MergeTensors, MergedStates};
 pub use multi_head::{
     HeadWeights, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall, MultiHeadDescriptor, MultiHeadInputs,
