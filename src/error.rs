@@ -200,8 +200,8 @@ pub enum Error {
         /// The most that may: the head's channels, and 65,536.
         limit: u32,
     },
-    /// A row's position is one that a rotary embedding has no angles for.
-    #[error("a row has position {position}, expected {first} to {last}")]
+    /// An offset gives a row of a rotary embedding a position that there are no angles for.
+    #[error("the offset gives a row position {position}, expected {first} to {last}")]
     Position {
         /// What came.
         position: i64,

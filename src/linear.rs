@@ -247,6 +247,7 @@ impl Linear {
             plan: &self.plan,
             scores: None,
             lse_planes: None,
+            partial: None,
         };
         binder.bind(&operands).await.map_err(by_its_own_names)
     }
