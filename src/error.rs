@@ -49,7 +49,7 @@ pub enum Operand {
     PastCache,
     /// The cache that [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) writes.
     PresentCache,
-    /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention).
+    /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention), or a linear layer's weight.
     Projection,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
     Query,
@@ -65,7 +65,7 @@ pub enum Operand {
     Value,
     /// Attention weights, `[batch, heads, seqlen_q, seqlen_k]`; also the scores they are made from.
     Weights,
-    /// What a rotary embedding rotates, `[batch, heads, seqlen, head_dim]`.
+    /// What a rotary embedding rotates, `[batch, heads, seqlen, head_dim]`, or a linear layer projects.
     X,
     /// Where [`Engine::tensor_scatter`](crate::Engine::tensor_scatter) begins to write, `[batch]`.
     WriteIndices,
@@ -200,8 +200,8 @@ pub enum Error {
         /// The most that may: the head's channels, and 65,536.
         limit: u32,
     },
-    /// A row's position is one that a rotary embedding has no angles for.
-    #[error("a row has position {position}, expected {first} to {last}")]
+    /// An offset gives a row of a rotary embedding a position that there are no angles for.
+    #[error("the offset gives a row position {position}, expected {first} to {last}")]
     Position {
         /// What came.
         position: i64,

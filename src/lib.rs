@@ -83,6 +83,45 @@
 //! [`MultiHeadAttention`] is PyTorch's `nn.MultiheadAttention`, forward: it loads the module's state dict from a safetensors
 //! file, and its projections run on the GPU as well.
 //!
+//! # A decoder's attention
+//!
+//! [`Rope`] rotates query and key by their positions, with the scaling rules of Hugging Face configs; [`Linear`] projects. All
+//! of a layer stays on the GPU:
+//!
+//! ```
+//! use wgpu_attention::{AttentionDescriptor, AttentionShape, CausalAlignment, Engine, Inputs, Layout, Layouts};
+//! use wgpu_attention::{LinearDescriptor, LinearInputs, RopeAngles, RopeConfig, RopeDescriptor, RopeFrequencies};
+//! use wgpu_attention::{RopeInputs, RopeLayouts};
+//!
+//! let engine = Engine::new()?;
+//! let (tokens, heads, kv_heads, head_dim) = (5, 4, 2, 16);
+//! let frequencies = RopeFrequencies::new(&RopeConfig::new(head_dim))?;
+//! let hidden = engine.upload(&vec![0.1; 5 * 64])?;
+//! let project = |out_heads: u32| {
+//!     let weight = engine.upload(&vec![0.01; 64 * (out_heads * head_dim) as usize])?;
+//!     let layer = engine.prepare_linear(&LinearDescriptor::new(tokens, 64, out_heads * head_dim))?;
+//!     layer.run(&LinearInputs::new(&hidden, &weight))
+//! };
+//! let (query, key, value) = (project(heads)?, project(kv_heads)?, project(kv_heads)?);
+//! for (tensor, heads) in [(&query, heads), (&key, kv_heads)] {
+//!     let rope = engine.prepare_rope(&RopeDescriptor {
+//!         layouts: RopeLayouts::all(Layout::Bshd),
+//!         in_place: true,
+//!         ..RopeDescriptor::new([1, heads, tokens, head_dim], RopeAngles::Frequencies(&frequencies))
+//!     })?;
+//!     engine.run(&rope.bind(&RopeInputs::in_place(), tensor)?)?;
+//! }
+//! let attention = engine.prepare(&AttentionDescriptor {
+//!     shape: AttentionShape { kv_heads, ..AttentionShape::new(1, heads, tokens, tokens, head_dim) },
+//!     causal: Some(CausalAlignment::LowerRight),
+//!     layouts: Layouts::all(Layout::Bshd),
+//!     ..Default::default()
+//! })?;
+//! let context = attention.run(&Inputs::new(&query, &key, &value))?.out;
+//! assert!((engine.read(&context)?[0] - 0.064).abs() < 1e-5);
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+//!
 //! # Without a GPU
 //!
 //! [`reference`](mod@reference) computes all of it in `f64`; [`Problem`] and [`Plan`] are pure, so that a descriptor can be
@@ -134,6 +173,8 @@ mod gpu;
 
 mod engine;
 
+mod linear;
+
 mod multi_head;
 
 mod operation;
@@ -161,6 +202,7 @@ pub use engine::adapters;
 pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
+pub use linear::{Linear, LinearDescriptor, LinearHostInputs, LinearInputs};
 pub use merge::{MergeInputs, MergeOutputs, MergeStates, MergeStatesDescriptor, MergeTensors, MergedStates};
 pub use multi_head::{
     HeadWeights, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall, MultiHeadDescriptor, MultiHeadInputs,

@@ -15,12 +15,14 @@
 //! Closed positions are left out altogether, so nothing behind a mask reaches a result. A row with no open key gives zeros and
 //! an lse of negative infinity (with a sink, the sink). NaN in an open position spreads as IEEE 754 says.
 
+mod linear;
 mod merge;
 mod multi_head;
 mod rope;
 mod row;
 mod scatter;
 
+pub use linear::{linear, linear_in};
 pub use merge::{MergeReference, merge_states, merge_states_in};
 pub use multi_head::{MultiHeadReference, multi_head, multi_head_in};
 pub use rope::{rope, rope_in};

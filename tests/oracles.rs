@@ -75,7 +75,9 @@ fn the_whole_folder_has_no_failure() {
     let Some(folder) = std::env::var_os("ATTN_ORACLES") else {
         return;
     };
-    let sets = ["--set", "sdpa", "--set", "mha", "--set", "minilm"];
+    let sets = [
+        "--set", "sdpa", "--set", "mha", "--set", "minilm", "--set", "rope", "--set", "smollm2",
+    ];
     let (output, report) = verify(Path::new(&folder), &sets);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(count(&report, "passed") >= 70, "{}", others(&report));

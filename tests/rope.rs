@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "rope/calls.rs"]
+mod calls;
 #[path = "rope/frequencies.rs"]
 mod frequencies;
 #[path = "rope/kernels.rs"]

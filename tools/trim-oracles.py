@@ -24,6 +24,7 @@ for case in cases:
         case[part] = {role: value for role, value in case.get(part, {}).items() if role not in gradients}
     case["inputs"].pop("d_o", None)
     case["inputs"].pop("d_output", None)
+    case["inputs"].pop("d_y", None)
     case["features"] = [feature for feature in case["features"] if feature != "grad"]
 
 files = {}

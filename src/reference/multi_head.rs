@@ -1,5 +1,6 @@
 //! A multi-head block on the CPU: projections, attention head by head, and the projection of the result.
 
+use super::linear::Linear;
 use super::row::Call;
 use super::{Precision, Real, ReferenceMods, Tensors, row};
 use crate::error::Result;
@@ -74,30 +75,6 @@ struct Block<'a> {
     parameters: &'a MultiHeadParameters,
     call: &'a MultiHeadCall,
     problem: Problem,
-}
-
-/// `[out_features, in_features]` and `[out_features]`.
-struct Linear<'a> {
-    weight: &'a [f32],
-    bias: Option<&'a [f32]>,
-    in_features: usize,
-}
-
-impl Linear<'_> {
-    fn apply<T: Real + From<N>, N: Copy>(&self, x: &[N]) -> Vec<T> {
-        let outputs = self.weight.chunks_exact(self.in_features).enumerate();
-        let outputs = outputs.map(|(feature, weight)| {
-            let mut sum = <T as From<f32>>::from(0.0);
-            for (x, w) in x.iter().zip(weight) {
-                sum += <T as From<N>>::from(*x) * <T as From<f32>>::from(*w);
-            }
-            if let Some(bias) = self.bias {
-                sum += <T as From<f32>>::from(bias[feature]);
-            }
-            sum
-        });
-        outputs.collect()
-    }
 }
 
 impl Block<'_> {

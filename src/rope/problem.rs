@@ -317,8 +317,8 @@ impl RopeProblem {
         }
     }
 
-    /// Fails if a row cannot have this position: beyond the caches, or beyond 31 bits.
-    pub(crate) fn validate_position(&self, position: i64) -> Result<()> {
+    /// Fails if no row can have this position: outside of the caches, or beyond 31 bits.
+    fn validate_position(&self, position: i64) -> Result<()> {
         let (first, last) = match self.max_positions {
             Some(max_positions) => (0, i64::from(max_positions) - 1),
             None => (i32::MIN.into(), i32::MAX.into()),
@@ -371,8 +371,19 @@ impl RopeHostInputs<'_> {
                 (Some(_), Some(_)) => {}
             }
         }
-        for &position in self.position_ids.unwrap_or_default() {
-            problem.validate_position(position.into())?;
+        let Some(max_positions) = problem.max_positions else {
+            return Ok(());
+        };
+        for (index, &position) in (0..).zip(self.position_ids.unwrap_or_default()) {
+            if u32::try_from(position).is_ok_and(|position| position < max_positions) {
+                continue;
+            }
+            return Err(Error::Contents {
+                operand: Operand::PositionIds,
+                index,
+                value: position.into(),
+                expected: format!("0 to {}, the last row of cos and sin", max_positions - 1),
+            });
         }
         Ok(())
     }

@@ -298,13 +298,13 @@ fn wrong_host_inputs_are_refused() {
             expected: 3
         }
     ));
-    for ids in [[0, 3], [-1, 0]] {
+    for (ids, at) in [([0, 3], 1), ([-1, 0], 0)] {
         assert!(matches!(
             refused(RopeHostInputs {
                 position_ids: Some(&ids),
                 ..good
             }),
-            Error::Position { first: 0, last: 2, .. }
+            Error::Contents { operand: Operand::PositionIds, index, .. } if index == at
         ));
     }
     let by_offset = RopeDescriptor::new([1, 1, 2, 2], angles);

@@ -2,10 +2,12 @@
 
 #[allow(dead_code, reason = "cases with expressions are run once the library has the hooks")]
 mod expression;
+mod llama;
 mod merge;
 mod multi_head;
 mod oracle;
 mod report;
+mod rope;
 mod scatter;
 mod sdpa;
 mod varlen;
@@ -225,6 +227,10 @@ fn compute(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Result<
         "varlen" => varlen::run(tensors, target).map(Ok),
         "mha_module" => multi_head::run_module(tensors, target).map(Ok),
         "merge_states" => merge::run(tensors, target).map(Ok),
+        "onnx.RotaryEmbedding" => rope::run_onnx(tensors, target).map(Ok),
+        "rope" => rope::run(tensors, target).map(Ok),
+        "rope_causal_gqa" => llama::run_attention(tensors, target).map(Ok),
+        "llama_attention_block" => llama::run_block(tensors, target).map(Ok),
         "onnx.TensorScatter" => scatter::run(tensors, target).map(Ok),
         "self_attention_layer" => multi_head::run_layer(tensors, target),
         "greedy_generation" | "sentence_embedding" => Ok(Err(Outcome::NeedsWeights)),
