@@ -248,6 +248,7 @@ impl Linear {
             scores: None,
             lse_planes: None,
             partial: None,
+            tile_lists: None,
         };
         binder.bind(&operands).await.map_err(by_its_own_names)
     }
