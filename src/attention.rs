@@ -6,6 +6,7 @@ use crate::error::{Operand, Result};
 use crate::gpu::CountedBuffer;
 use crate::plan::Plan;
 use crate::readback::Wait;
+use crate::rope::plan as rope_plan;
 use crate::tensor::{Inputs, OutputBuffers, OutputTensors, Tensor};
 
 /// A call that is planned and compiled, with its workspace. Made by [`Engine::prepare`]; good for any number of runs.
@@ -19,6 +20,7 @@ pub struct Attention {
     lse_planes: Option<CountedBuffer>,
     partial: Option<CountedBuffer>,
     tile_lists: Option<CountedBuffer>,
+    rope_steps: Option<CountedBuffer>,
 }
 
 impl Attention {
@@ -35,6 +37,21 @@ impl Attention {
         let lse_planes = allocate(engine, "attention lse", planes_bytes).await?;
         let partial = allocate(engine, "attention partial out", workspace.partial_bytes).await?;
         let tile_lists = allocate(engine, "attention tile lists", workspace.tile_lists_bytes).await?;
+        let rope_steps = match plan.problem().rope() {
+            None => None,
+            Some(rope) => {
+                let steps = rope_plan::steps(rope.frequencies.inv_freq());
+                let contents: &[u8] = bytemuck::cast_slice(&steps);
+                let usage = wgpu::BufferUsages::STORAGE;
+                let label = "attention rotary embedding";
+                Some(
+                    engine
+                        .gpu()
+                        .buffer(label, contents.len() as u64, usage, Some(contents))
+                        .await?,
+                )
+            }
+        };
         Ok(Self {
             engine: engine.clone(),
             plan,
@@ -42,6 +59,7 @@ impl Attention {
             lse_planes,
             partial,
             tile_lists,
+            rope_steps,
         })
     }
 
@@ -74,6 +92,7 @@ impl Attention {
             lse_planes: self.lse_planes.as_ref(),
             partial: self.partial.as_ref(),
             tile_lists: self.tile_lists.as_ref(),
+            rope_steps: self.rope_steps.as_ref(),
         }
     }
 

@@ -7,11 +7,12 @@ use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{CountedBuffer, Gpu};
 use crate::kernel::params::Params;
-use crate::kernel::{Emit, FIRST_CAPTURE, KernelConfig, PARTIAL, Skeleton, TILE_LISTS};
+use crate::kernel::{Emit, FIRST_CAPTURE, KernelConfig, PARTIAL, ROPE_STEPS, Skeleton, TILE_LISTS};
 use crate::pipeline::{Pipeline, PipelineCache};
 use crate::plan::schedule::{Region, window};
 use crate::plan::{Lse, Pass, Plan, tile_lists_extent};
 use crate::problem::{CausalAlignment, Dropout, DropoutKeep, Extent, Problem, dropout_threshold};
+use crate::rope::RopePositions;
 use crate::tensor::{BufferAt, Inputs, OutputBuffers};
 
 /// A prepared call on certain buffers: attention, or a whole multi-head block. [`encode`](Self::encode) it as often as you
@@ -104,6 +105,7 @@ pub(crate) struct Binder<'a> {
     pub(crate) lse_planes: Option<&'a CountedBuffer>,
     pub(crate) partial: Option<&'a CountedBuffer>,
     pub(crate) tile_lists: Option<&'a CountedBuffer>,
+    pub(crate) rope_steps: Option<&'a CountedBuffer>,
 }
 
 /// An operand's piece of a buffer.
@@ -182,7 +184,13 @@ impl Binder<'_> {
             })
             .await?;
         let mut buffers = vec![params];
-        let workspace = [self.scores, self.lse_planes, self.partial, self.tile_lists];
+        let workspace = [
+            self.scores,
+            self.lse_planes,
+            self.partial,
+            self.tile_lists,
+            self.rope_steps,
+        ];
         buffers.extend(workspace.into_iter().flatten().cloned());
         Ok(BoundAttention {
             dispatches,
@@ -220,6 +228,10 @@ impl Binder<'_> {
         for &(binding, _) in pipeline.bindings.iter().filter(|&&(binding, _)| binding != 0) {
             if binding == TILE_LISTS {
                 places.push((binding, self.place_tile_lists(&mut params)?));
+                continue;
+            }
+            if binding == ROPE_STEPS {
+                places.push((binding, self.place_rope_steps()?));
                 continue;
             }
             let operand = operand_at(binding, pass.emit);
@@ -324,6 +336,18 @@ impl Binder<'_> {
 }
 
 impl Binder<'_> {
+    /// What a rotary embedding turns by, whole.
+    fn place_rope_steps(&self) -> Result<Place<'_>> {
+        let buffer = self.rope_steps.ok_or(Error::MissingOperand {
+            operand: Operand::Frequencies,
+        })?;
+        Ok(Place {
+            buffer: &buffer.buffer,
+            offset_bytes: 0,
+            size_bytes: self.plan.workspace().rope_steps_bytes,
+        })
+    }
+
     /// The lists of tiles to visit, whole.
     fn place_tile_lists(&self, params: &mut Params) -> Result<Place<'_>> {
         let missing = Error::MissingOperand {
@@ -360,6 +384,8 @@ fn operand_at(binding: u32, emit: Emit) -> Operand {
         13 => Operand::CuSeqlensK,
         14 => Operand::DropoutMask,
         15 => Operand::BlockMask,
+        19 => Operand::QueryPositionIds,
+        20 => Operand::KeyPositionIds,
         _ => Operand::Capture(u8::try_from(binding.saturating_sub(FIRST_CAPTURE)).unwrap_or(u8::MAX)),
     }
 }
@@ -404,7 +430,20 @@ fn region_params(problem: &Problem, pass: &Pass, plan: &Plan, grid: [u32; 2]) ->
         scale: problem.scale(),
         softcap: problem.softcap().unwrap_or(0.0),
         negative_infinity: f32::NEG_INFINITY,
+        rope_query_offset: rope_offset(problem.rope().and_then(|rope| rope.query)),
+        rope_key_offset: rope_offset(problem.rope().and_then(|rope| rope.key)),
+        rope_scaling: problem
+            .rope()
+            .map_or(0.0, |rope| rope.frequencies.attention_scaling() as f32),
         ..dropout_params(problem)
+    }
+}
+
+/// The position of row 0, where positions count up.
+fn rope_offset(positions: Option<RopePositions>) -> i32 {
+    match positions {
+        Some(RopePositions::Offset(offset)) => offset,
+        _ => 0,
     }
 }
 
@@ -491,6 +530,14 @@ fn set_operand(params: &mut Params, operand: Operand, offset: u32, extent: &Exte
             params.sinks_offset = offset;
             return;
         }
+        Operand::QueryPositionIds => {
+            (params.query_ids_offset, params.query_ids_batch) = (offset, batch);
+            return;
+        }
+        Operand::KeyPositionIds => {
+            (params.key_ids_offset, params.key_ids_batch) = (offset, batch);
+            return;
+        }
         Operand::CuSeqlensQ => {
             params.cu_q_offset = offset;
             return;
@@ -544,6 +591,8 @@ impl<'a> Operands<'a> {
             .with(Operand::BlockMask, inputs.block_mask)
             .with(Operand::CuSeqlensQ, inputs.cu_seqlens_q)
             .with(Operand::CuSeqlensK, inputs.cu_seqlens_k)
+            .with(Operand::QueryPositionIds, inputs.query_position_ids)
+            .with(Operand::KeyPositionIds, inputs.key_position_ids)
             .with(Operand::Out, Some(outputs.out))
             .with(Operand::Lse, outputs.lse)
             .with(Operand::Weights, outputs.weights)

@@ -255,6 +255,8 @@ impl Engine {
             block_mask: at(Operand::BlockMask),
             cu_seqlens_q: at(Operand::CuSeqlensQ),
             cu_seqlens_k: at(Operand::CuSeqlensK),
+            query_position_ids: at(Operand::QueryPositionIds),
+            key_position_ids: at(Operand::KeyPositionIds),
             captures: &captures,
         };
         let output = attention.run_waiting(&gpu_inputs, wait).await?;

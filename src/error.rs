@@ -31,6 +31,8 @@ pub enum Operand {
     Frequencies,
     /// Keys, `[batch, kv_heads, seqlen_k, head_dim]`.
     Key,
+    /// Positions of keys for their rotary embedding, `[batch, seqlen_k]` or `[seqlen_k]`.
+    KeyPositionIds,
     /// Key padding, `[batch, seqlen_k]`, or lengths, `[batch]`.
     KeyPadding,
     /// Log-sum-exp of each row, `[batch, heads, seqlen_q]`.
@@ -51,6 +53,8 @@ pub enum Operand {
     PresentCache,
     /// A projection's weight or bias of [`MultiHeadAttention`](crate::MultiHeadAttention), or a linear layer's weight.
     Projection,
+    /// Positions of query rows for their rotary embedding, `[batch, seqlen_q]` or `[seqlen_q]`.
+    QueryPositionIds,
     /// Queries, `[batch, heads, seqlen_q, head_dim]`.
     Query,
     /// Scores at a stage before softmax, `[batch, heads, seqlen_q, seqlen_k]`.
@@ -84,6 +88,8 @@ impl fmt::Display for Operand {
             Operand::Cos => "cos",
             Operand::Frequencies => "frequencies",
             Operand::Key => "key",
+            Operand::KeyPositionIds => "key_position_ids",
+            Operand::QueryPositionIds => "query_position_ids",
             Operand::KeyPadding => "key_padding",
             Operand::Lse => "lse",
             Operand::LseParts => "lse_parts",

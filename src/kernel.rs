@@ -12,6 +12,7 @@ use crate::Operand;
 use crate::plan::tuning::Tile;
 use crate::problem::mods::{OwnedCapture, OwnedMods};
 use crate::problem::{CausalAlignment, Problem, ScoreStage};
+use crate::rope::RopePairing;
 use hooks::Hooks;
 use source::{Access, Extension, Part, part};
 
@@ -246,6 +247,8 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
         Operand::CuSeqlensK => 13,
         Operand::DropoutMask => 14,
         Operand::BlockMask => 15,
+        Operand::QueryPositionIds => 19,
+        Operand::KeyPositionIds => 20,
         Operand::Capture(index) => FIRST_CAPTURE + u32::from(index),
         // Of operations beside attention, whose kernels number their bindings themselves.
         _ => 0,
@@ -257,6 +260,9 @@ pub(crate) const PARTIAL: u32 = 16;
 
 /// The binding of the lists of tiles that a block mask leaves to visit.
 pub(crate) const TILE_LISTS: u32 = 17;
+
+/// The binding of what a rotary embedding turns by.
+pub(crate) const ROPE_STEPS: u32 = 18;
 
 /// The binding of the first capture.
 pub(crate) const FIRST_CAPTURE: u32 = 32;
@@ -327,6 +333,13 @@ fn attention_constants(
             ("D4_CHUNK", tile.d4_chunk),
             ("D_CHUNKS", tile.d_chunks(shape.head_dim)),
             ("Q_STRIDE", tile.q_stride(shape.head_dim)),
+        ]);
+    }
+    if let (Some(rope), Skeleton::Fused | Skeleton::Scores | Skeleton::Linear) = (problem.rope(), skeleton) {
+        let interleaved = rope.pairing == RopePairing::Interleaved;
+        constants.extend([
+            ("ROTARY_DIM", rope.frequencies.rotary_dim()),
+            ("INTERLEAVED", u32::from(interleaved)),
         ]);
     }
     if matches!(skeleton, Skeleton::Fused | Skeleton::WeightedValues) {

@@ -210,9 +210,9 @@ pub use multi_head::{
 };
 pub use plan::Plan;
 pub use problem::{
-    Algorithm, AttentionDescriptor, AttentionShape, BlockMaskShape, BlockState, Broadcast, Capture, CaptureElement,
-    CausalAlignment, DType, DTypes, Dropout, DropoutKeep, HostInputs, HostKeyPadding, HostTensor, KeyPadding, Layout,
-    Layouts, Mods, Outputs, Packed, Problem, ScoreStage, Strides, Window,
+    Algorithm, AttentionDescriptor, AttentionRope, AttentionShape, BlockMaskShape, BlockState, Broadcast, Capture,
+    CaptureElement, CausalAlignment, DType, DTypes, Dropout, DropoutKeep, HostInputs, HostKeyPadding, HostTensor,
+    KeyPadding, Layout, Layouts, Mods, Outputs, Packed, Problem, ScoreStage, Strides, Window,
 };
 pub use rope::{
     Rope, RopeAngles, RopeConfig, RopeDTypes, RopeDescriptor, RopeFrequencies, RopeHostInputs, RopeInputs, RopeLayouts,

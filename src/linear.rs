@@ -249,6 +249,7 @@ impl Linear {
             lse_planes: None,
             partial: None,
             tile_lists: None,
+            rope_steps: None,
         };
         binder.bind(&operands).await.map_err(by_its_own_names)
     }

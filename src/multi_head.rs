@@ -412,6 +412,7 @@ impl PreparedMultiHead {
             lse_planes: None,
             partial: None,
             tile_lists: None,
+            rope_steps: None,
         }
     }
 

@@ -433,6 +433,7 @@ impl Planner<'_> {
         passes.splice(0..0, lists);
         let workspace = Workspace {
             tile_lists_bytes,
+            rope_steps_bytes: self.rope_steps_bytes(),
             scores_bytes: 0,
             lse_planes: planes,
             lse_plane_bytes: 4 * lse.span(),
@@ -503,6 +504,7 @@ impl Planner<'_> {
         passes.extend(self.looks(looks_at_weights)?);
         let workspace = Workspace {
             tile_lists_bytes: 0,
+            rope_steps_bytes: self.rope_steps_bytes(),
             scores_bytes,
             lse_planes: u32::from(matches!(lse, Lse::Workspace(_))),
             lse_plane_bytes: 4 * self.problem.lse_extent()?.span(),
@@ -514,6 +516,12 @@ impl Planner<'_> {
         };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
+    }
+
+    fn rope_steps_bytes(&self) -> u64 {
+        self.problem
+            .rope()
+            .map_or(0, |rope| 4 * u64::from(rope.frequencies.rotary_dim()))
     }
 
     /// Lists of the tiles that a block mask leaves to visit, `[batch, heads, units of rows, 1 + units of keys]`.

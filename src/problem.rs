@@ -12,7 +12,7 @@ pub(crate) mod score;
 pub(crate) mod shape;
 mod validate;
 
-pub use descriptor::{Algorithm, AttentionDescriptor, DTypes, Layouts, Outputs};
+pub use descriptor::{Algorithm, AttentionDescriptor, AttentionRope, DTypes, Layouts, Outputs};
 pub use dtype::DType;
 pub use inputs::{HostInputs, HostKeyPadding, HostTensor};
 pub use layout::{Extent, Layout, Packed, Strides};
@@ -23,7 +23,10 @@ pub use score::{Dropout, DropoutKeep, ScoreStage, philox_keeps};
 pub use shape::AttentionShape;
 pub(crate) use validate::{Linear, MAX_ROWS};
 
+use std::sync::Arc;
+
 use crate::error::{Operand, Result};
+use crate::rope::{RopeFrequencies, RopePairing, RopePositions};
 use mods::OwnedMods;
 
 /// A validated request: every size positive, every operand's strides resolved and within 32-bit indexes.
@@ -39,6 +42,7 @@ pub struct Problem {
     key_padding: Option<KeyPadding>,
     block_mask: Option<BlockMaskShape>,
     mods: OwnedMods,
+    rope: Option<OwnedRope>,
     dropout: Option<Dropout>,
     appended_keys: u32,
     packed: Option<Packed>,
@@ -46,6 +50,15 @@ pub struct Problem {
     algorithm: Algorithm,
     /// Every operand that a call takes or gives, with where its elements lie.
     operands: Vec<(Operand, Extent)>,
+}
+
+/// An [`AttentionRope`] that a problem owns. Cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OwnedRope {
+    pub(crate) frequencies: Arc<RopeFrequencies>,
+    pub(crate) pairing: RopePairing,
+    pub(crate) query: Option<RopePositions>,
+    pub(crate) key: Option<RopePositions>,
 }
 
 impl Problem {
@@ -115,6 +128,11 @@ impl Problem {
     /// The caller's own functions.
     pub(crate) fn mods(&self) -> &OwnedMods {
         &self.mods
+    }
+
+    /// The rotary embedding of query and key, if there is one.
+    pub(crate) fn rope(&self) -> Option<&OwnedRope> {
+        self.rope.as_ref()
     }
 
     /// The dropout, if any weight is dropped.

@@ -2,7 +2,7 @@
 //! depend on how far apart two tokens are.
 
 mod frequencies;
-mod plan;
+pub(crate) mod plan;
 mod problem;
 
 pub use frequencies::{RopeConfig, RopeFrequencies, RopeLlama3, RopeLongRope, RopeScaling, RopeYarn};

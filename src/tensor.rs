@@ -76,6 +76,10 @@ pub struct Inputs<'a> {
     pub cu_seqlens_q: Option<BufferAt<'a>>,
     /// `[batch + 1]`, `u32`, if the descriptor says packed.
     pub cu_seqlens_k: Option<BufferAt<'a>>,
+    /// `[batch, seqlen_q]` or `[seqlen_q]`, `i32`, if the descriptor's rotary embedding says ids.
+    pub query_position_ids: Option<BufferAt<'a>>,
+    /// `[batch, seqlen_k]` or `[seqlen_k]`, `i32`, if the descriptor's rotary embedding says ids.
+    pub key_position_ids: Option<BufferAt<'a>>,
     /// The descriptor's captures, in its order, each at a multiple of the device's storage offset alignment.
     pub captures: &'a [BufferAt<'a>],
 }
@@ -96,6 +100,8 @@ impl<'a> Inputs<'a> {
             block_mask: None,
             cu_seqlens_q: None,
             cu_seqlens_k: None,
+            query_position_ids: None,
+            key_position_ids: None,
             captures: &[],
         }
     }

@@ -2,12 +2,14 @@
 
 mod support;
 
+use support::inputs::Numbers;
 use support::run::{Mods, check, check_inputs, check_mods, run};
 use support::{OwnedInputs, engines};
 use wgpu_attention::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, Capture, CaptureElement, CausalAlignment, DType, DTypes,
-    Dropout, DropoutKeep, Engine, Error, HostInputs, KeyPadding, Layout, Layouts, Operand, Outputs, Packed, Problem,
-    ScoreStage, Strides, Window,
+    Algorithm, AttentionDescriptor, AttentionRope, AttentionShape, Broadcast, Capture, CaptureElement, CausalAlignment,
+    DType, DTypes, Dropout, DropoutKeep, Engine, Error, HostInputs, KeyPadding, Layout, Layouts, Operand, Outputs,
+    Packed, Problem, RopeAngles, RopeConfig, RopeDescriptor, RopeFrequencies, RopeHostInputs, RopePairing,
+    RopePositions, ScoreStage, Strides, Window,
 };
 
 type Descriptor = AttentionDescriptor<'static>;
@@ -696,6 +698,122 @@ fn wild_cu_seqlens_stay_within_the_tensors() {
             assert!(first == run(&engine, &descriptor, &inputs), "{name}");
         }
     }
+}
+
+/// Query and key turned as they are loaded: both pairings, part of the channels, positions by offset and by ids.
+#[test]
+fn rotary_embedding_as_rows_are_loaded() {
+    for (name, engine) in engines() {
+        let mut seed = 0;
+        for (head_dim, rotary_dim) in [(32, 32), (20, 12), (33, 10)] {
+            let inv_freq =
+                (0..rotary_dim / 2).map(|pair| 10_000f64.powf(-2.0 * f64::from(pair) / f64::from(rotary_dim)));
+            let frequencies = RopeFrequencies::from_inv_freq(inv_freq.collect(), 1.1).unwrap();
+            for pairing in [RopePairing::HalfSplit, RopePairing::Interleaved] {
+                for (query, key) in [
+                    (Some(RopePositions::Offset(30)), Some(RopePositions::Offset(0))),
+                    (Some(RopePositions::Ids), Some(RopePositions::SharedIds)),
+                    (None, Some(RopePositions::Ids)),
+                ] {
+                    seed += 1;
+                    let plain = AttentionDescriptor {
+                        shape: AttentionShape {
+                            kv_heads: 1,
+                            ..AttentionShape::new(2, 2, 37, 67, head_dim)
+                        },
+                        causal: Some(LOWER),
+                        rope: Some(AttentionRope {
+                            frequencies: &frequencies,
+                            pairing,
+                            query,
+                            key,
+                        }),
+                        outputs: Outputs {
+                            lse: true,
+                            weights: true,
+                            scores: Some(ScoreStage::Scaled),
+                            rows: None,
+                        },
+                        ..Default::default()
+                    };
+                    // Six inputs and outputs, ids of both, and what turns.
+                    if engine.caps().limits.max_storage_buffers < 9 && query == Some(RopePositions::Ids) {
+                        continue;
+                    }
+                    for algorithm in [Algorithm::Fused, Algorithm::ThreeKernels] {
+                        let descriptor = AttentionDescriptor {
+                            algorithm,
+                            ..plain.clone()
+                        };
+                        check(&name, &engine, &descriptor, seed);
+                    }
+                    if head_dim == 20 {
+                        let halves = AttentionDescriptor {
+                            dtypes: DTypes::all(DType::F16),
+                            outputs: Outputs::default(),
+                            ..plain.clone()
+                        };
+                        check(&name, &engine, &halves, seed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Turned as they are loaded, or before: the same.
+#[test]
+fn the_load_hook_is_the_rotation() {
+    let engine = support::engine();
+    let frequencies = RopeFrequencies::new(&RopeConfig::new(64)).unwrap();
+    let shape = AttentionShape::new(1, 3, 40, 40, 64);
+    let descriptor = AttentionDescriptor {
+        shape,
+        causal: Some(LOWER),
+        ..Default::default()
+    };
+    let inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 12);
+    let host = inputs.host(&[]);
+    let with_hook = AttentionDescriptor {
+        rope: Some(AttentionRope {
+            frequencies: &frequencies,
+            pairing: RopePairing::HalfSplit,
+            query: Some(RopePositions::Offset(1000)),
+            key: Some(RopePositions::Offset(1000)),
+        }),
+        ..descriptor.clone()
+    };
+    let hooked = engine.attention(&with_hook, &host).unwrap().out;
+    let rope = RopeDescriptor {
+        positions: RopePositions::Offset(1000),
+        ..RopeDescriptor::new([1, 3, 40, 64], RopeAngles::Frequencies(&frequencies))
+    };
+    let turn = |numbers: &mut Numbers| {
+        let x = numbers.singles();
+        engine
+            .rope(
+                &rope,
+                &RopeHostInputs {
+                    x,
+                    ..Default::default()
+                },
+            )
+            .unwrap()
+    };
+    let (mut query, mut key) = (inputs.query.clone(), inputs.key.clone());
+    let (query, key) = (turn(&mut query), turn(&mut key));
+    let turned = HostInputs {
+        query: (&query).into(),
+        key: (&key).into(),
+        ..host
+    };
+    let plain = engine.attention(&descriptor, &turned).unwrap().out;
+    let difference = hooked
+        .iter()
+        .zip(&plain)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(difference < 1e-6, "{difference}");
 }
 
 /// Too many operands for a device's storage buffers: other kernels if they do, else an error that names the limit.

@@ -14,7 +14,7 @@ fn stage_query(position: Position, lane: u32) {
         let d4 = i % (D_CHUNKS * D4_CHUNK);
         var channels = vec4<f32>(0.0);
         if (position.q_first + row < position.sequence.q_end && d4 < D4) {
-            channels = load_query(head + (position.q_first + row) * params.query_row, d4);
+            channels = turned_query(position, position.q_first + row, head + (position.q_first + row) * params.query_row, d4);
         }
         wg_query[row * Q_STRIDE + d4] = channels;
     }

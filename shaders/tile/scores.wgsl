@@ -1,5 +1,5 @@
 // Purpose: query · key for a tile of TILE_Q rows and TILE_KV keys, ROWS rows and four keys an invocation.
-// Needs hooks `query`, `key`, `query_tile`. Rows of an invocation are ty + TY * r; its keys are tx + TX * c: so the lanes of
+// Needs hooks `query`, `key`, `query_tile`, `turn_query`, `turn_key`. Rows of an invocation are ty + TY * r; its keys are tx + TX * c: so the lanes of
 // a row of invocations read neighbouring rows of wg_kv, each one vec4 further along the banks.
 // Source: the two-level tiling of any matrix product (Volkov & Demmel, 2008); K by chunks of D4_CHUNK vec4.
 
@@ -29,7 +29,7 @@ fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
             let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
             var channels = vec4<f32>(0.0);
             if (kv_first + key < position.sequence.kv_end && d4 < D4) {
-                channels = load_key(head + (kv_first + key) * params.key_row, d4);
+                channels = turned_key(position, kv_first + key, head + (kv_first + key) * params.key_row, d4);
             }
             wg_kv[key * KV_STRIDE + i % D4_CHUNK] = channels;
         }

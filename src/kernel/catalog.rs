@@ -5,13 +5,15 @@
 //! hold every combination of the settings of any two axes, or three, or as many as one asks for.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::LazyLock;
 
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, operations};
 use crate::plan::tuning::{TILES, Tile};
 use crate::problem::{
-    Algorithm, AttentionDescriptor, AttentionShape, BlockMaskShape, Broadcast, CausalAlignment, DType, Dropout,
-    DropoutKeep, KeyPadding, Outputs, Packed, Problem, ScoreStage, Window,
+    Algorithm, AttentionDescriptor, AttentionRope, AttentionShape, BlockMaskShape, Broadcast, CausalAlignment, DType,
+    Dropout, DropoutKeep, KeyPadding, Outputs, Packed, Problem, ScoreStage, Window,
 };
+use crate::rope::{RopeFrequencies, RopePairing, RopePositions};
 
 /// All that a kernel's text depends on besides its skeleton.
 #[derive(Clone, Debug)]
@@ -106,6 +108,17 @@ const AXES: &[Axis] = &[
             "fn prob_mod(prob: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 { return prob; }",
         );
     }),
+    axis(1 + ROPES.len(), |choice, i| {
+        choice.descriptor.rope = FREQUENCIES.as_ref().filter(|_| i > 0).map(|frequencies| {
+            let (pairing, query, key) = ROPES[i - 1];
+            AttentionRope {
+                frequencies,
+                pairing,
+                query,
+                key,
+            }
+        });
+    }),
     axis(DTYPES.len(), |choice, i| {
         (choice.descriptor.dtypes.query, choice.variant.shader_f16) = DTYPES[i];
     }),
@@ -138,6 +151,25 @@ const DTYPES: [(DType, bool); 4] = [
     (DType::F16, true),
     (DType::Bf16, true),
 ];
+
+/// Pairings, and where positions come from.
+const ROPES: [(RopePairing, Option<RopePositions>, Option<RopePositions>); 3] = [
+    (
+        RopePairing::HalfSplit,
+        Some(RopePositions::Offset(1)),
+        Some(RopePositions::Ids),
+    ),
+    (
+        RopePairing::Interleaved,
+        Some(RopePositions::SharedIds),
+        Some(RopePositions::Offset(0)),
+    ),
+    (RopePairing::HalfSplit, None, Some(RopePositions::Ids)),
+];
+
+/// Of two channels.
+static FREQUENCIES: LazyLock<Option<RopeFrequencies>> =
+    LazyLock::new(|| RopeFrequencies::from_inv_freq(vec![1.0], 1.0).ok());
 
 /// Batch, heads, query rows and keys. The text does not depend on them.
 const FULL: [u32; 4] = [1, 2, 3, 5];

@@ -7,6 +7,7 @@ use crate::kernel::{Emit, Skeleton, Variant};
 use crate::plan::tuning::Tile;
 use crate::problem::mods::OwnedMods;
 use crate::problem::{DType, DropoutKeep, KeyPadding, Problem};
+use crate::rope::RopePositions;
 
 type File = &'static str;
 
@@ -16,6 +17,8 @@ pub(super) struct Hooks<'a> {
     key: File,
     value: File,
     query_tile: File,
+    /// What turns query and key by a rotary embedding, if anything does.
+    turns: Vec<File>,
     /// `store_out`, and what it needs to round.
     out: Vec<File>,
     lse: File,
@@ -66,6 +69,7 @@ impl<'a> Hooks<'a> {
                 "tile/query_resident.wgsl",
                 "tile/query_streamed.wgsl",
             ),
+            turns: turns(problem),
             out: out(out_dtype, variant.out_vec4),
             lse: pick(variant.lse, "row/lse.wgsl", "row/lse_none.wgsl"),
             acc: pick(variant.resume, "row/acc_resume.wgsl", "row/acc_fresh.wgsl"),
@@ -137,7 +141,10 @@ impl<'a> Hooks<'a> {
     pub(super) fn parts(&self, skeleton: Skeleton) -> Vec<File> {
         let rows = ["params.wgsl", "state.wgsl", "position.wgsl", self.sequence];
         let bounds = [self.causal, self.window];
-        let products = [self.query, self.key, self.query_tile, "tile/scores.wgsl"];
+        let products = || {
+            let loads = [self.query, self.key].into_iter().chain(self.turns.iter().copied());
+            loads.chain([self.query_tile, "tile/scores.wgsl"])
+        };
         let finish = [
             self.mask,
             self.padding,
@@ -153,7 +160,7 @@ impl<'a> Hooks<'a> {
                 parts.extend(rows);
                 parts.extend(bounds);
                 parts.push(self.fused_visit);
-                parts.extend(products);
+                parts.extend(products());
                 parts.push(self.mask_mod());
                 parts.extend(&self.fused_block);
                 parts.extend(finish);
@@ -165,7 +172,7 @@ impl<'a> Hooks<'a> {
                 parts.extend(rows);
                 parts.extend(bounds);
                 parts.push(self.visit);
-                parts.extend(products);
+                parts.extend(products());
                 parts.push(self.mask_mod());
                 parts.extend(&self.block);
                 parts.extend(finish);
@@ -206,7 +213,7 @@ impl<'a> Hooks<'a> {
             }
             Skeleton::Linear => {
                 parts.extend(rows);
-                parts.extend(products);
+                parts.extend(products());
                 parts.extend([self.bias, "linear.wgsl"]);
             }
             Skeleton::AverageHeads => parts.extend(["params.wgsl", "average_heads.wgsl"]),
@@ -258,6 +265,25 @@ impl<'a> Hooks<'a> {
             Some(_) => "mods/prob_mod.wgsl",
         }
     }
+}
+
+/// The hooks by which query and key are turned as they are loaded.
+fn turns(problem: &Problem) -> Vec<File> {
+    let Some(rope) = problem.rope() else {
+        return vec!["rope/query_none.wgsl", "rope/key_none.wgsl"];
+    };
+    let mut files = vec!["rope/turn.wgsl", "rope/steps.wgsl"];
+    files.extend::<&[File]>(match rope.query {
+        None => &["rope/query_none.wgsl"],
+        Some(RopePositions::Offset(_)) => &["rope/query_offset.wgsl", "rope/query_turned.wgsl"],
+        Some(_) => &["rope/query_ids.wgsl", "rope/query_turned.wgsl"],
+    });
+    files.extend::<&[File]>(match rope.key {
+        None => &["rope/key_none.wgsl"],
+        Some(RopePositions::Offset(_)) => &["rope/key_offset.wgsl", "rope/key_turned.wgsl"],
+        Some(_) => &["rope/key_ids.wgsl", "rope/key_turned.wgsl"],
+    });
+    files
 }
 
 /// How a block mask's blocks lie to the tiles.

@@ -154,6 +154,16 @@ parts! {
     "rope/angle_by_row.wgsl" [5 Read, 6 Read];
     "rope/angle_frequency.wgsl" [4 Read];
     "rope/half_split.wgsl" [];
+    "rope/key_ids.wgsl" [20 Read];
+    "rope/key_none.wgsl" [];
+    "rope/key_offset.wgsl" [];
+    "rope/key_turned.wgsl" [];
+    "rope/query_ids.wgsl" [19 Read];
+    "rope/query_none.wgsl" [];
+    "rope/query_offset.wgsl" [];
+    "rope/query_turned.wgsl" [];
+    "rope/steps.wgsl" [18 Read];
+    "rope/turn.wgsl" [];
     "rope/interleaved.wgsl" [];
     "rope/out_adjacent.wgsl" [1 ReadWrite];
     "rope/out_columns.wgsl" [1 ReadWrite];

@@ -122,6 +122,8 @@ pub(crate) fn window(problem: &Problem, operand: Operand, extent: &Extent, regio
             [region.batch.clone(), 0..1, 0..1, masked]
         }
         Operand::KeyPadding
+        | Operand::KeyPositionIds
+        | Operand::QueryPositionIds
         | Operand::AlibiSlopes
         | Operand::BlockMask
         | Operand::Capture(_)

@@ -16,6 +16,8 @@ pub struct Workspace {
     pub partial_bytes: u64,
     /// Which tiles a block mask leaves to visit.
     pub tile_lists_bytes: u64,
+    /// What a rotary embedding turns by.
+    pub rope_steps_bytes: u64,
 }
 
 impl Workspace {
@@ -25,6 +27,7 @@ impl Workspace {
             + u64::from(self.lse_planes) * self.lse_plane_bytes
             + self.partial_bytes
             + self.tile_lists_bytes
+            + self.rope_steps_bytes
     }
 
     pub(crate) fn validate(&self, caps: &DeviceCaps) -> Result<()> {

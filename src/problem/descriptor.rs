@@ -4,6 +4,7 @@ use crate::problem::{
     AttentionShape, BlockMaskShape, Broadcast, CausalAlignment, DType, Dropout, KeyPadding, Layout, Mods, Packed,
     ScoreStage, Window,
 };
+use crate::rope::{RopeFrequencies, RopePairing, RopePositions};
 
 /// A request for `out = softmax(scale * query keyᵀ + bias) value`, for every batch and head.
 ///
@@ -57,6 +58,8 @@ pub struct AttentionDescriptor<'a> {
     /// The last `appended_keys` of the `seqlen_k` keys are open to every query: no causal rule, mask, bias or padding
     /// reaches them, and the operands of these end before them (PyTorch's `add_bias_kv` and `add_zero_attn`).
     pub appended_keys: u32,
+    /// Rotary embedding of query and key as they are loaded.
+    pub rope: Option<AttentionRope<'a>>,
     /// How query, key, value and out lie in memory.
     pub layouts: Layouts,
     /// Sequences of different lengths, one after another in memory.
@@ -65,6 +68,22 @@ pub struct AttentionDescriptor<'a> {
     pub outputs: Outputs,
     /// Which way to compute; [`Algorithm::Auto`] lets the plan choose.
     pub algorithm: Algorithm,
+}
+
+/// Rotary embedding of query and key as the attention kernels load them: nothing is written, and the keys are turned each time
+/// that they are visited. [`Engine::rope`](crate::Engine::rope) turns them once.
+///
+/// Positions count from the beginning of each sequence. A cache of keys that are turned already wants `key: None`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionRope<'a> {
+    /// The angles, for `rotary_dim` channels of `head_dim`.
+    pub frequencies: &'a RopeFrequencies,
+    /// Which channels make a pair.
+    pub pairing: RopePairing,
+    /// Positions of query rows, where ids are `[batch, seqlen_q]` or `[seqlen_q]`; `None` leaves them as they are.
+    pub query: Option<RopePositions>,
+    /// Positions of keys, where ids are `[batch, seqlen_k]` or `[seqlen_k]`; `None` leaves them as they are.
+    pub key: Option<RopePositions>,
 }
 
 /// The layouts of the four tensors with channels.

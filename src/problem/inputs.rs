@@ -130,6 +130,10 @@ pub struct HostInputs<'a> {
     pub cu_seqlens_q: Option<&'a [u32]>,
     /// `[batch + 1]`, if the descriptor says packed.
     pub cu_seqlens_k: Option<&'a [u32]>,
+    /// `[batch, seqlen_q]` or `[seqlen_q]`, if the descriptor's rotary embedding says ids.
+    pub query_position_ids: Option<&'a [i32]>,
+    /// `[batch, seqlen_k]` or `[seqlen_k]`, if the descriptor's rotary embedding says ids.
+    pub key_position_ids: Option<&'a [i32]>,
     /// The bytes of each of the descriptor's captures, in its order.
     pub captures: &'a [&'a [u8]],
 }
@@ -298,6 +302,8 @@ impl<'a> HostInputs<'a> {
             Operand::BlockMask => self.block_mask.map(bytemuck::cast_slice),
             Operand::CuSeqlensQ => self.cu_seqlens_q.map(bytemuck::cast_slice),
             Operand::CuSeqlensK => self.cu_seqlens_k.map(bytemuck::cast_slice),
+            Operand::QueryPositionIds => self.query_position_ids.map(bytemuck::cast_slice),
+            Operand::KeyPositionIds => self.key_position_ids.map(bytemuck::cast_slice),
             Operand::Capture(index) => self.captures.get(usize::from(index)).copied(),
             // Outputs, and what attention does not read.
             _ => None,
@@ -306,7 +312,9 @@ impl<'a> HostInputs<'a> {
 }
 
 /// The inputs that a call may do without.
-const OPTIONAL_INPUTS: [Operand; 9] = [
+const OPTIONAL_INPUTS: [Operand; 11] = [
+    Operand::KeyPositionIds,
+    Operand::QueryPositionIds,
     Operand::AlibiSlopes,
     Operand::Bias,
     Operand::BlockMask,

@@ -1,11 +1,14 @@
 //! From a descriptor to a problem: every rule that a request must keep.
 
 use crate::error::{Error, Operand, Result};
+use std::sync::Arc;
+
 use crate::problem::mods::OwnedMods;
 use crate::problem::{
     Algorithm, AttentionDescriptor, AttentionShape, BlockMaskShape, Broadcast, Dropout, DropoutKeep, Extent,
-    KeyPadding, Outputs, Packed, Problem, Window,
+    KeyPadding, Outputs, OwnedRope, Packed, Problem, Window,
 };
+use crate::rope::RopePositions;
 
 /// The most rows of a sequence: shaders compare positions, and differences of them, as signed numbers.
 pub(crate) const MAX_ROWS: u32 = i32::MAX as u32 / 2;
@@ -46,6 +49,7 @@ pub(super) fn problem(descriptor: &AttentionDescriptor<'_>) -> Result<Problem> {
         key_padding: descriptor.key_padding,
         block_mask: descriptor.block_mask,
         mods: OwnedMods::new(&descriptor.mods)?,
+        rope: rope(descriptor)?,
         dropout: dropout(descriptor)?,
         appended_keys,
         packed: descriptor.packed,
@@ -95,6 +99,40 @@ fn dropout(descriptor: &AttentionDescriptor<'_>) -> Result<Option<Dropout>> {
         Some(dropout) if dropout.probability == 0.0 && dropout.keep != DropoutKeep::Given => Ok(None),
         Some(dropout) => Ok(Some(dropout)),
     }
+}
+
+fn rope(descriptor: &AttentionDescriptor<'_>) -> Result<Option<OwnedRope>> {
+    let Some(rope) = descriptor.rope else {
+        return Ok(None);
+    };
+    let (rotary_dim, head_dim) = (rope.frequencies.rotary_dim(), descriptor.shape.head_dim);
+    if rotary_dim > head_dim {
+        return Err(Error::RotaryDim {
+            rotary_dim,
+            limit: head_dim,
+        });
+    }
+    let shape = descriptor.shape;
+    for (positions, rows) in [(rope.query, shape.seqlen_q), (rope.key, shape.seqlen_k)] {
+        if let Some(RopePositions::Offset(offset)) = positions
+            && offset.checked_add_unsigned(rows).is_none()
+        {
+            return Err(Error::OutOfRange {
+                parameter: "offset of a rotary embedding",
+                value: offset.into(),
+                expected: "positions below 2^31",
+            });
+        }
+    }
+    if rope.query.is_none() && rope.key.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(OwnedRope {
+        frequencies: Arc::new(rope.frequencies.clone()),
+        pairing: rope.pairing,
+        query: rope.query,
+        key: rope.key,
+    }))
 }
 
 /// Features that exclude one another.
@@ -249,6 +287,27 @@ fn tables(problem: &mut Problem, descriptor: &AttentionDescriptor<'_>) -> Result
     })?;
     add(Operand::CuSeqlensQ, descriptor.packed.is_some(), bounds)?;
     add(Operand::CuSeqlensK, descriptor.packed.is_some(), bounds)?;
+    let AttentionShape { seqlen_q, seqlen_k, .. } = problem.shape;
+    if let Some(rope) = problem.rope.clone() {
+        for (operand, positions, rows) in [
+            (Operand::QueryPositionIds, rope.query, seqlen_q),
+            (Operand::KeyPositionIds, rope.key, seqlen_k),
+        ] {
+            match positions {
+                Some(RopePositions::Ids) => {
+                    problem.set(operand, Extent::contiguous(operand, [batch, 1, 1, rows])?);
+                }
+                Some(RopePositions::SharedIds) => problem.set(operand, table(operand, rows)?),
+                None | Some(RopePositions::Offset(_)) => {}
+            }
+        }
+    }
+    let mut add = |operand, wanted: bool, len: u32| -> Result<()> {
+        if wanted {
+            problem.set(operand, table(operand, len)?);
+        }
+        Ok(())
+    };
     for (index, capture) in (0..).zip(descriptor.mods.captures) {
         if capture.len == 0 {
             return Err(Error::ZeroSize {

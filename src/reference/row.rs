@@ -5,6 +5,7 @@ use crate::problem::{
     BlockState, DropoutKeep, Extent, HostInputs, HostKeyPadding, HostTensor, Problem, ScoreStage, philox_keeps,
 };
 use crate::reference::{ReferenceMods, ReferenceRow, extent, index};
+use crate::rope::{RopePairing, RopePositions};
 
 /// What the rows of a call have in common.
 pub(crate) struct Call<'a> {
@@ -217,14 +218,17 @@ pub(crate) fn row<T: Real, S: Source<T>>(call: &Call<'_>, source: &S, position: 
     };
     // Scores of the open keys, by key.
     let mut scores: Vec<(u32, T)> = Vec::new();
-    let query = source.channels(problem, Operand::Query, [stored, head, sequence.query_base + q_idx]);
+    let mut query = source.channels(problem, Operand::Query, [stored, head, sequence.query_base + q_idx]);
+    turn(call, Operand::Query, &mut query, batch, q_idx);
     for kv_idx in 0..sequence.keys {
         let open = is_open(problem, inputs, position, kv_idx);
         if !open && !matches!(stage, Some(ScoreStage::Scaled | ScoreStage::Capped)) {
             continue;
         }
+        let mut key = key_row(Operand::Key, kv_idx);
+        turn(call, Operand::Key, &mut key, batch, kv_idx);
         let mut product = zero;
-        for (q, k) in query.iter().zip(key_row(Operand::Key, kv_idx)) {
+        for (q, k) in query.iter().zip(key) {
             product += *q * k;
         }
         let scaled = product * T::from(problem.scale());
@@ -255,6 +259,33 @@ pub(crate) fn row<T: Real, S: Source<T>>(call: &Call<'_>, source: &S, position: 
         key_row(Operand::Value, kv_idx)
     });
     result
+}
+
+/// Turns the channels of a row of query or key to its position, if the problem has a rotary embedding.
+fn turn<T: Real>(call: &Call<'_>, operand: Operand, channels: &mut [T], batch: u32, row: u32) {
+    let Some(rope) = call.problem.rope() else { return };
+    let (positions, ids, ids_operand) = match operand {
+        Operand::Query => (rope.query, call.inputs.query_position_ids, Operand::QueryPositionIds),
+        _ => (rope.key, call.inputs.key_position_ids, Operand::KeyPositionIds),
+    };
+    let position = match positions {
+        None => return,
+        Some(RopePositions::Offset(offset)) => i64::from(offset) + i64::from(row),
+        Some(_) => ids.unwrap_or_default()[at(call.problem, ids_operand, [batch, 0, 0, row])].into(),
+    };
+    let scaling = rope.frequencies.attention_scaling();
+    let half = rope.frequencies.inv_freq().len();
+    for (pair, frequency) in rope.frequencies.inv_freq().iter().enumerate() {
+        let (first, second) = match rope.pairing {
+            RopePairing::HalfSplit => (pair, pair + half),
+            RopePairing::Interleaved => (2 * pair, 2 * pair + 1),
+        };
+        let angle = position as f64 * frequency;
+        let (cos, sin) = (T::back(angle.cos() * scaling), T::back(angle.sin() * scaling));
+        let (x1, x2) = (channels[first], channels[second]);
+        channels[first] = x1 * cos - x2 * sin;
+        channels[second] = x2 * cos + x1 * sin;
+    }
 }
 
 /// From the capped score to the one that softmax sees; `None` when `score_mod` closes it.

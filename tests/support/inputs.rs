@@ -64,6 +64,8 @@ pub struct OwnedInputs {
     pub block_mask: Option<Vec<u32>>,
     pub cu_seqlens_q: Option<Vec<u32>>,
     pub cu_seqlens_k: Option<Vec<u32>>,
+    pub query_position_ids: Option<Vec<i32>>,
+    pub key_position_ids: Option<Vec<i32>>,
     pub captures: Vec<Vec<u8>>,
 }
 
@@ -107,6 +109,16 @@ impl OwnedInputs {
             .map(|extent| floats(&mut rng, extent, 0.2));
         let blocks = problem.extent(Operand::BlockMask);
         inputs.block_mask = blocks.map(|extent| (0..extent.span()).map(|_| rng.random_range(0..3)).collect());
+        let mut ids = |operand| {
+            let extent: Extent = problem.extent(operand)?;
+            Some(
+                (0..extent.span())
+                    .map(|_| rng.random_range(-50..100_000))
+                    .collect::<Vec<i32>>(),
+            )
+        };
+        inputs.query_position_ids = ids(Operand::QueryPositionIds);
+        inputs.key_position_ids = ids(Operand::KeyPositionIds);
         if let Some(packed) = problem.packed() {
             inputs.cu_seqlens_q = Some(cu_seqlens(&mut rng, shape.batch, packed.tokens_q, shape.seqlen_q));
             inputs.cu_seqlens_k = Some(cu_seqlens(&mut rng, shape.batch, packed.tokens_k, shape.seqlen_k));
@@ -151,6 +163,8 @@ impl OwnedInputs {
             block_mask: self.block_mask.as_deref(),
             cu_seqlens_q: self.cu_seqlens_q.as_deref(),
             cu_seqlens_k: self.cu_seqlens_k.as_deref(),
+            query_position_ids: self.query_position_ids.as_deref(),
+            key_position_ids: self.key_position_ids.as_deref(),
             captures,
         }
     }

@@ -58,6 +58,8 @@ pub fn run(engine: &Engine, descriptor: &AttentionDescriptor<'_>, inputs: &Owned
     let dropout_mask = host.dropout_mask.map(upload);
     let block_mask = words(host.block_mask);
     let (cu_q, cu_k) = (words(host.cu_seqlens_q), words(host.cu_seqlens_k));
+    let ids = |data: Option<&[i32]>| data.map(|data| upload(bytemuck::cast_slice(data)));
+    let (query_ids, key_ids) = (ids(host.query_position_ids), ids(host.key_position_ids));
     let capture_tensors: Vec<_> = captures.iter().map(|data| upload(data)).collect();
     let capture_places: Vec<_> = capture_tensors.iter().map(BufferAt::from).collect();
     fn at(tensor: &Option<Tensor>) -> Option<BufferAt<'_>> {
@@ -73,6 +75,8 @@ pub fn run(engine: &Engine, descriptor: &AttentionDescriptor<'_>, inputs: &Owned
         block_mask: at(&block_mask),
         cu_seqlens_q: at(&cu_q),
         cu_seqlens_k: at(&cu_k),
+        query_position_ids: at(&query_ids),
+        key_position_ids: at(&key_ids),
         captures: &capture_places,
         ..Inputs::new(&query, &key, &value)
     };

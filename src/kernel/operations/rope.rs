@@ -91,6 +91,9 @@ pub fn rope(kernel: &RopeKernel) -> KernelConfig {
     };
     let mut parts = vec!["storage.wgsl", pairing, x, store];
     parts.extend(position);
+    if angle == "rope/angle_frequency.wgsl" {
+        parts.push("rope/turn.wgsl");
+    }
     parts.extend([angle, "rope.wgsl"]);
     let mut constants = vec![
         ("THREADS", THREADS),
