@@ -1,4 +1,4 @@
-//! ONNX's `Attention` (opsets 23 to 25) in the terms of this crate: attributes and shapes in, a plan of the call out.
+//! ONNX's `Attention` (opsets 23 to 25) in the terms of this crate: attributes and shapes in, a descriptor out.
 //!
 //! Nothing here knows of a GPU. `docs/ONNX.md` tells what the operator means, opset by opset, and how its neighbours
 //! (`RotaryEmbedding`, `TensorScatter`, `FlexAttention`) map.
@@ -10,12 +10,13 @@ mod positions;
 mod tests;
 
 pub use node::{OnnxAttention, OnnxMask, OnnxMaskKind};
-pub use positions::{Lengths, Window};
 
 use crate::error::Result;
-use crate::problem::{AttentionShape, Broadcast, CausalAlignment, Layout, Layouts};
+use crate::problem::{
+    AttentionDescriptor, AttentionShape, Broadcast, KeyPadding, Layout, Layouts, Outputs, ScoreStage,
+};
 use node::{Sizes, fault};
-use positions::{Bounds, Positions};
+use positions::{Bounds, Lengths, Masked, Positions};
 
 /// What to compute for an [`OnnxAttention`] node, and how to make its operands.
 ///
@@ -32,37 +33,25 @@ use positions::{Bounds, Positions};
 ///     past_value: Some(&[2, 3, 12, 8]),
 ///     ..OnnxAttention::new(23, &[2, 4, 72], &[2, 4, 24], &[2, 4, 24])
 /// })?;
-/// assert_eq!(plan.shape().seqlen_k, 16);
-/// assert_eq!(plan.causal(), Some(CausalAlignment::LowerRight));
+/// let descriptor = plan.descriptor();
+/// assert_eq!(descriptor.shape.seqlen_k, 16);
+/// assert_eq!(descriptor.causal, Some(CausalAlignment::LowerRight));
 /// assert_eq!(plan.y_shape(), [2, 4, 72]);
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnnxPlan {
+    descriptor: AttentionDescriptor<'static>,
     sizes: Sizes,
-    scale: Option<f32>,
-    softcap: Option<f32>,
-    positions: Positions,
+    lengths: Lengths,
+    /// What the boolean mask closes besides the given one.
+    masked: Option<Masked>,
     /// The mask as it is given, with four axes.
     mask: Option<(OnnxMaskKind, [u32; 4])>,
     /// Whether a given mask's last axis of 1 stands for all keys.
     mask_key_broadcasts: bool,
     /// Whether the present is wanted.
     present: bool,
-    output: Option<OnnxScores>,
-}
-
-/// What `qk_matmul_output` holds, `[batch, q_num_heads, q_sequence_length, total_sequence_length]`.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum OnnxScores {
-    /// Mode 0: `scale * query · key`. Nothing is closed yet.
-    Scaled,
-    /// Mode 1: after softcap. Nothing is closed yet.
-    Capped,
-    /// Mode 2: after softcap and bias; negative infinity where a position is closed.
-    Biased,
-    /// Mode 3: the probabilities.
-    Weights,
 }
 
 impl OnnxPlan {
@@ -70,104 +59,52 @@ impl OnnxPlan {
     pub fn new(node: &OnnxAttention<'_>) -> Result<Self> {
         node.check()?;
         let sizes = node.sizes()?;
+        let shape = sizes.shape;
+        let outputs = outputs(node);
+        // Scores that masks do not reach are handed out for all keys, and none are behind a sequence's end.
+        let may_shorten = !matches!(outputs.scores, Some(ScoreStage::Scaled | ScoreStage::Capped));
         let bounds = Bounds::new(node.is_causal, node.left_window_size, node.right_window_size);
         let positions = match node.nonpad_kv_seqlen {
-            Some(_) => Positions::per_sequence(bounds, sizes.shape),
-            None => Positions::fixed(bounds, sizes.past.unwrap_or(0), sizes.shape),
+            Some(_) => Positions::per_sequence(bounds, shape, may_shorten),
+            None => Positions::fixed(bounds, sizes.past.unwrap_or(0), shape, may_shorten),
         };
-        // Since opset 24 a last axis that is shorter than the keys is extended, and 1 is shorter.
-        let mask_key_broadcasts = node.opset < 24;
         let mask = match node.attn_mask {
             None => None,
-            Some(mask) => Some((mask.kind, right_aligned(mask.shape, sizes.shape)?)),
+            Some(mask) => Some((mask.kind, right_aligned(mask.shape, shape)?)),
         };
-        let output = node.qk_matmul_output.then_some(match node.qk_matmul_output_mode {
-            0 => OnnxScores::Scaled,
-            1 => OnnxScores::Capped,
-            2 => OnnxScores::Biased,
-            _ => OnnxScores::Weights,
-        });
-        Ok(Self {
+        let mut plan = Self {
+            descriptor: AttentionDescriptor {
+                shape,
+                scale: node.scale,
+                softcap: (node.softcap != 0.0).then_some(node.softcap),
+                causal: positions.causal,
+                window: positions.window,
+                key_padding: (positions.lengths != Lengths::All).then_some(KeyPadding::Lengths),
+                outputs,
+                ..Default::default()
+            },
             sizes,
-            scale: node.scale,
-            softcap: (node.softcap != 0.0).then_some(node.softcap),
-            positions,
+            lengths: positions.lengths,
+            masked: positions.masked,
             mask,
-            mask_key_broadcasts,
+            // Since opset 24 a last axis that is shorter than the keys is extended, and 1 is shorter.
+            mask_key_broadcasts: node.opset < 24,
             present: node.present,
-            output,
-        })
+        };
+        plan.descriptor.mask = plan.boolean_mask();
+        plan.descriptor.bias = plan.given_mask(OnnxMaskKind::Float).map(|given| plan.extended(given));
+        plan.descriptor.layouts = plan.layouts();
+        Ok(plan)
     }
 
-    /// All sizes; `seqlen_k` is the total sequence length, the past included.
-    pub fn shape(&self) -> AttentionShape {
-        self.sizes.shape
-    }
-
-    /// Factor of `query · key`; `None` is `1 / sqrt(head_dim)`.
-    pub fn scale(&self) -> Option<f32> {
-        self.scale
-    }
-
-    /// The softcap, if there is one.
-    pub fn softcap(&self) -> Option<f32> {
-        self.softcap
-    }
-
-    /// The causal rule, if there is one. It may also be in [`window`](Self::window), and it is left out where it closes
-    /// nothing, as for a single query.
-    pub fn causal(&self) -> Option<CausalAlignment> {
-        self.positions.causal
-    }
-
-    /// The window, if there is one.
-    pub fn window(&self) -> Option<Window> {
-        self.positions.window
-    }
-
-    /// Which keys belong to a sequence.
-    pub fn lengths(&self) -> Lengths {
-        self.positions.lengths
-    }
-
-    /// The shape of the boolean mask that [`mask_data`](Self::mask_data) makes, if the call takes one.
-    pub fn mask(&self) -> Option<Broadcast> {
-        let given = self.given_mask(OnnxMaskKind::Boolean);
-        match (given, self.positions.masked) {
-            (None, None) => None,
-            (given, masked) => {
-                let mut shape = self.extended(given.unwrap_or([1; 4]));
-                if masked.is_some() {
-                    shape[2] = self.sizes.shape.seqlen_q;
-                    shape[3] = self.sizes.shape.seqlen_k;
-                }
-                Some(Broadcast::new(shape))
-            }
-        }
-    }
-
-    /// The shape of the bias that [`bias_data`](Self::bias_data) makes, if the call takes one.
-    pub fn bias(&self) -> Option<Broadcast> {
-        let given = self.given_mask(OnnxMaskKind::Float)?;
-        Some(Broadcast::new(self.extended(given)))
-    }
-
-    /// What `qk_matmul_output` holds, if it is connected.
-    pub fn scores(&self) -> Option<OnnxScores> {
-        self.output
-    }
-
-    /// How the operands lie: inputs of three axes are `[batch, seqlen, heads * channels]`; present key and value always have
-    /// four.
-    pub fn layouts(&self) -> Layouts {
-        let packed = if self.sizes.packed { Layout::Bshd } else { Layout::Bhsd };
-        let cached = if self.rearranges() { Layout::Bhsd } else { packed };
-        Layouts {
-            query: packed,
-            key: cached,
-            value: cached,
-            out: packed,
-        }
+    /// The attention call. Storage types, label and algorithm are the caller's to set.
+    ///
+    /// `Y` is its `out`; `qk_matmul_output` its `scores` or, in mode 3, its `weights`. Its `mask`, `bias` and lengths are made
+    /// by [`mask_data`](Self::mask_data), [`bias_data`](Self::bias_data) and [`key_lengths`](Self::key_lengths), key and
+    /// value by [`key`](Self::key) and [`value`](Self::value). The causal rule may be there as a window, and it is left out
+    /// where it closes nothing.
+    pub fn descriptor(&self) -> AttentionDescriptor<'static> {
+        self.descriptor.clone()
     }
 
     /// The shape of `Y`.
@@ -199,28 +136,65 @@ impl OnnxPlan {
     }
 
     /// The shape of `qk_matmul_output`.
-    pub fn scores_shape(&self) -> [u32; 4] {
+    pub fn qk_matmul_output_shape(&self) -> [u32; 4] {
         let shape = self.sizes.shape;
         [shape.batch, shape.heads, shape.seqlen_q, shape.seqlen_k]
     }
 
-    /// Whether key and value become present ones.
-    fn rearranges(&self) -> bool {
-        self.sizes.past.is_some() || (self.present && self.sizes.packed)
+    /// The boolean mask that the call takes: a given one, extended, and what is left to it.
+    fn boolean_mask(&self) -> Option<Broadcast> {
+        let given = self.given_mask(OnnxMaskKind::Boolean).map(|given| self.extended(given));
+        let Some(masked) = self.masked else { return given };
+        let shape = self.sizes.shape;
+        let [batch, heads, ..] = given.map_or([1; 4], |given| given.shape);
+        let batch = match masked {
+            Masked::Outside(_) => batch,
+            Masked::OutsideByLength(_) => shape.batch,
+        };
+        Some(Broadcast::new([batch, heads, shape.seqlen_q, shape.seqlen_k]))
     }
 
     fn given_mask(&self, kind: OnnxMaskKind) -> Option<[u32; 4]> {
         self.mask.filter(|(given, _)| *given == kind).map(|(_, shape)| shape)
     }
 
-    /// A given mask's shape with all keys, or one for all of them.
-    fn extended(&self, shape: [u32; 4]) -> [u32; 4] {
-        let [batch, heads, rows, keys] = shape;
+    /// A given mask with all keys, or one for all of them.
+    fn extended(&self, [batch, heads, rows, keys]: [u32; 4]) -> Broadcast {
         let keys = match keys {
             1 if self.mask_key_broadcasts => 1,
             _ => self.sizes.shape.seqlen_k,
         };
-        [batch, heads, rows, keys]
+        Broadcast::new([batch, heads, rows, keys])
+    }
+
+    /// Inputs of three axes are `[batch, seqlen, heads * channels]`; present key and value always have four axes.
+    fn layouts(&self) -> Layouts {
+        let packed = if self.sizes.packed { Layout::Bshd } else { Layout::Bhsd };
+        let cached = if self.rearranges() { Layout::Bhsd } else { packed };
+        Layouts {
+            query: packed,
+            key: cached,
+            value: cached,
+            out: packed,
+        }
+    }
+
+    /// Whether key and value become present ones.
+    fn rearranges(&self) -> bool {
+        self.sizes.past.is_some() || (self.present && self.sizes.packed)
+    }
+}
+
+/// What the node wants besides `Y` and the present.
+fn outputs(node: &OnnxAttention<'_>) -> Outputs {
+    let connected = |mode: i64| node.qk_matmul_output && node.qk_matmul_output_mode == mode;
+    let stages = [ScoreStage::Scaled, ScoreStage::Capped, ScoreStage::Biased];
+    Outputs {
+        scores: (0..)
+            .zip(stages)
+            .find_map(|(mode, stage)| connected(mode).then_some(stage)),
+        weights: connected(3),
+        ..Default::default()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::OnnxPlan;
 use super::node::{OnnxMaskKind, fault};
-use super::{Lengths, OnnxPlan};
+use super::positions::{Lengths, Masked};
 use crate::error::{Error, Operand, Result};
 
 impl OnnxPlan {
@@ -33,46 +34,77 @@ impl OnnxPlan {
         self.cached(Operand::Value, self.sizes.shape.head_dim_v, past_value, value)
     }
 
-    /// The boolean mask of shape [`mask`](Self::mask), 0 closed, from a boolean `attn_mask`; `None` if the call takes none.
-    pub fn mask_data<'a>(&self, attn_mask: Option<&'a [u8]>) -> Result<Option<Cow<'a, [u8]>>> {
-        if attn_mask.is_some() && self.given_mask(OnnxMaskKind::Boolean).is_none() {
-            return Err(Error::UnexpectedOperand { operand: Operand::Mask });
-        }
-        let Some(target) = self.mask() else { return Ok(None) };
-        let seqlen_k = self.sizes.shape.seqlen_k;
-        let given = match (self.given_mask(OnnxMaskKind::Boolean), attn_mask) {
-            (None, _) => ([1, 1, 1, seqlen_k], Cow::Owned(vec![1; seqlen_k as usize])),
-            (Some(_), None) => return Err(Error::MissingOperand { operand: Operand::Mask }),
-            (Some(shape), Some(mask)) => (shape, Cow::Borrowed(mask)),
+    /// The call's boolean mask, 0 closed, from a boolean `attn_mask` and `nonpad_kv_seqlen`; `None` if it takes none.
+    pub fn mask_data<'a>(
+        &self,
+        attn_mask: Option<&'a [u8]>,
+        nonpad_kv_seqlen: Option<&[i64]>,
+    ) -> Result<Option<Cow<'a, [u8]>>> {
+        let operand = Operand::Mask;
+        let shape = self.sizes.shape;
+        let Some(target) = self.descriptor.mask else {
+            return match attn_mask {
+                Some(_) => Err(Error::UnexpectedOperand { operand }),
+                None => Ok(None),
+            };
         };
-        self.stretched(Operand::Mask, given, target.shape, 0).map(Some)
+        let given = match (self.given_mask(OnnxMaskKind::Boolean), attn_mask) {
+            (None, None) => ([1, 1, 1, shape.seqlen_k], Cow::Owned(vec![1; shape.seqlen_k as usize])),
+            (Some(shape), Some(mask)) => (shape, Cow::Borrowed(mask)),
+            (Some(_), None) => return Err(Error::MissingOperand { operand }),
+            (None, Some(_)) => return Err(Error::UnexpectedOperand { operand }),
+        };
+        let stretched = self.stretched(operand, given, target.shape, 0)?;
+        let Some(masked) = self.masked else {
+            return Ok(Some(stretched));
+        };
+        let lengths = match masked {
+            Masked::Outside(_) => vec![shape.seqlen_k; shape.batch as usize],
+            Masked::OutsideByLength(_) => self.checked_lengths(nonpad_kv_seqlen)?,
+        };
+        let mut mask = stretched.into_owned();
+        for (open, [b, _, i, j]) in mask.iter_mut().zip(places(target.shape)) {
+            *open *= u8::from(masked.is_open(shape, lengths[b as usize], [i, j]));
+        }
+        Ok(Some(Cow::Owned(mask)))
     }
 
-    /// The bias of shape [`bias`](Self::bias) from a float `attn_mask`; `None` if the call takes none.
-    pub fn bias_data<'a>(&self, attn_mask: Option<&'a [f32]>) -> Result<Option<Cow<'a, [f32]>>> {
-        let (shape, target, bias) = match (self.given_mask(OnnxMaskKind::Float), self.bias(), attn_mask) {
-            (Some(shape), Some(target), Some(bias)) => (shape, target, bias),
-            (Some(_), _, _) => return Err(Error::MissingOperand { operand: Operand::Bias }),
-            (None, _, Some(_)) => return Err(Error::UnexpectedOperand { operand: Operand::Bias }),
+    /// The call's bias from a float `attn_mask` and its type's negative infinity; `None` if it takes none.
+    pub fn bias_data<'a, T: Copy>(
+        &self,
+        attn_mask: Option<&'a [T]>,
+        negative_infinity: T,
+    ) -> Result<Option<Cow<'a, [T]>>> {
+        let operand = Operand::Bias;
+        let given = self.given_mask(OnnxMaskKind::Float);
+        let (given, target, bias) = match (given, self.descriptor.bias, attn_mask) {
+            (Some(given), Some(target), Some(bias)) => (given, target, bias),
+            (Some(_), _, _) => return Err(Error::MissingOperand { operand }),
+            (None, _, Some(_)) => return Err(Error::UnexpectedOperand { operand }),
             (None, _, None) => return Ok(None),
         };
-        let given = (shape, Cow::Borrowed(bias));
-        self.stretched(Operand::Bias, given, target.shape, f32::NEG_INFINITY)
+        let given = (given, Cow::Borrowed(bias));
+        self.stretched(operand, given, target.shape, negative_infinity)
             .map(Some)
     }
 
-    /// The number of keys of each sequence, `[batch]`, from `nonpad_kv_seqlen`; `None` if the call takes none.
+    /// The call's lengths, `[batch]`, from `nonpad_kv_seqlen`; `None` if it takes none.
     pub fn key_lengths(&self, nonpad_kv_seqlen: Option<&[i64]>) -> Result<Option<Vec<u32>>> {
+        let operand = Operand::KeyPadding;
+        let by_length = matches!(self.masked, Some(Masked::OutsideByLength(_)));
+        match (self.lengths, nonpad_kv_seqlen) {
+            (Lengths::Given, lengths) => self.checked_lengths(lengths).map(Some),
+            (_, Some(_)) if !by_length => Err(Error::UnexpectedOperand { operand }),
+            (Lengths::Uniform(length), _) => Ok(Some(vec![length; self.sizes.shape.batch as usize])),
+            (Lengths::All, _) => Ok(None),
+        }
+    }
+
+    fn checked_lengths(&self, nonpad_kv_seqlen: Option<&[i64]>) -> Result<Vec<u32>> {
         let shape = self.sizes.shape;
         let operand = Operand::KeyPadding;
-        let lengths = match (self.lengths(), nonpad_kv_seqlen) {
-            (Lengths::All, None) => return Ok(None),
-            (Lengths::Uniform(length), None) => return Ok(Some(vec![length; shape.batch as usize])),
-            (Lengths::Given, Some(lengths)) => lengths,
-            (Lengths::Given, None) => return Err(Error::MissingOperand { operand }),
-            (_, Some(_)) => return Err(Error::UnexpectedOperand { operand }),
-        };
-        expect_length(Operand::KeyPadding, lengths.len(), [shape.batch, 1, 1, 1])?;
+        let lengths = nonpad_kv_seqlen.ok_or(Error::MissingOperand { operand })?;
+        expect_length(operand, lengths.len(), [shape.batch, 1, 1, 1])?;
         let checked = lengths.iter().map(|&length| {
             let fits = u32::try_from(length).ok().filter(|length| *length <= shape.seqlen_k);
             fits.ok_or_else(|| {
@@ -80,7 +112,7 @@ impl OnnxPlan {
                 fault("nonpad_kv_seqlen", format!("{lengths:?}"), expected)
             })
         });
-        checked.collect::<Result<_>>().map(Some)
+        checked.collect()
     }
 
     fn cached<'a, T: Copy>(
@@ -120,7 +152,7 @@ impl OnnxPlan {
         Ok(Cow::Owned(all))
     }
 
-    /// A mask of a larger shape: axes of 1 repeat, keys behind the last one are closed, and so is what only a mask can close.
+    /// A mask of a larger shape: axes of 1 repeat, and keys behind the last one are closed.
     fn stretched<'a, T: Copy>(
         &self,
         operand: Operand,
@@ -129,29 +161,28 @@ impl OnnxPlan {
         closed: T,
     ) -> Result<Cow<'a, [T]>> {
         expect_length(operand, given.len(), given_shape)?;
-        let masked = self.positions.masked.filter(|_| operand == Operand::Mask);
-        if given_shape == target && masked.is_none() {
+        if given_shape == target {
             return Ok(given);
         }
         let repeats = given_shape[3] == 1 && self.mask_key_broadcasts;
         let [batch, heads, rows, keys] = given_shape.map(|size| size as usize);
-        let row_of = |b: u32, h: u32, i: u32| {
+        let element = |[b, h, i, j]: [u32; 4]| {
+            let j = if repeats { 0 } else { j as usize };
             let [b, h, i] = [(b, batch), (h, heads), (i, rows)].map(|(index, size)| (index as usize).min(size - 1));
-            &given[((b * heads + h) * rows + i) * keys..][..keys]
-        };
-        let places = (0..target[0]).flat_map(|b| (0..target[1]).map(move |h| (b, h)));
-        let places = places.flat_map(|(b, h)| (0..target[2]).map(move |i| (b, h, i)));
-        let mut stretched = Vec::new();
-        for (b, h, i) in places {
-            let row = row_of(b, h, i);
-            for j in 0..target[3] {
-                let value = if repeats { row.first() } else { row.get(j as usize) };
-                let open = masked.is_none_or(|bounds| bounds.is_open(i, j));
-                stretched.push(*value.filter(|_| open).unwrap_or(&closed));
+            if j < keys {
+                given[((b * heads + h) * rows + i) * keys + j]
+            } else {
+                closed
             }
-        }
-        Ok(Cow::Owned(stretched))
+        };
+        Ok(Cow::Owned(places(target).map(element).collect()))
     }
+}
+
+/// Every index of a contiguous operand, in the order of its elements.
+fn places([batch, heads, rows, keys]: [u32; 4]) -> impl Iterator<Item = [u32; 4]> {
+    let rows = (0..batch).flat_map(move |b| (0..heads).flat_map(move |h| (0..rows).map(move |i| [b, h, i])));
+    rows.flat_map(move |[b, h, i]| (0..keys).map(move |j| [b, h, i, j]))
 }
 
 fn expect_length(operand: Operand, actual: usize, shape: [u32; 4]) -> Result<()> {

@@ -8,8 +8,6 @@ use crate::problem::AttentionShape;
 /// Nothing is checked until it becomes an [`OnnxPlan`](super::OnnxPlan).
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnnxAttention<'a> {
-    /// Name for debugging, shown in GPU captures.
-    pub label: Option<&'a str>,
     /// The opset that the model imports, 23 or later: the operator has versions 23, 24 and 25.
     pub opset: u32,
     /// `is_causal`.
@@ -59,7 +57,6 @@ impl<'a> OnnxAttention<'a> {
     /// A node with all attributes at their defaults and no more inputs and outputs than it must have.
     pub const fn new(opset: u32, query: &'a [u32], key: &'a [u32], value: &'a [u32]) -> Self {
         Self {
-            label: None,
             opset,
             is_causal: false,
             left_window_size: -1,

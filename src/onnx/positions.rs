@@ -4,22 +4,11 @@
 //! `lower <= j - i <= upper`. The offset is the length of the past, which need not be one of this crate's two alignments when
 //! the past is followed by more or fewer keys than there are queries.
 
-use crate::problem::{AttentionShape, CausalAlignment};
-
-/// Keys around a query's own position.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Window {
-    /// Keys before it; `None` is all.
-    pub left: Option<u32>,
-    /// Keys after it; `None` is all.
-    pub right: Option<u32>,
-    /// Where it is.
-    pub alignment: CausalAlignment,
-}
+use crate::problem::{AttentionShape, CausalAlignment, Window};
 
 /// Which keys belong to a sequence.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Lengths {
+pub(super) enum Lengths {
     /// All of them.
     All,
     /// This many of every sequence: what is behind them is closed to every query anyhow.
@@ -57,10 +46,31 @@ impl Bounds {
         }
     }
 
-    /// Whether key `j` is open for query `i`, when these are the bounds of `j - i`.
-    pub(super) fn is_open(self, i: u32, j: u32) -> bool {
-        let difference = i64::from(j) - i64::from(i);
+    fn contain(self, difference: i64) -> bool {
         self.lower.is_none_or(|lower| lower <= difference) && self.upper.is_none_or(|upper| difference <= upper)
+    }
+}
+
+/// Positions that a mask closes.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Masked {
+    /// Those outside of these bounds of `j - i`.
+    Outside(Bounds),
+    /// Those behind the end of their sequence, and those outside of these bounds of `j - i - (length - seqlen_q)`.
+    OutsideByLength(Bounds),
+}
+
+impl Masked {
+    /// Whether key `j` is open for query `i` in a sequence of this length.
+    pub(super) fn is_open(self, shape: AttentionShape, length: u32, [i, j]: [u32; 2]) -> bool {
+        let difference = i64::from(j) - i64::from(i);
+        match self {
+            Masked::Outside(bounds) => bounds.contain(difference),
+            Masked::OutsideByLength(bounds) => {
+                let offset = i64::from(length) - i64::from(shape.seqlen_q);
+                j < length && bounds.contain(difference - offset)
+            }
+        }
     }
 }
 
@@ -70,13 +80,13 @@ pub(super) struct Positions {
     pub(super) causal: Option<CausalAlignment>,
     pub(super) window: Option<Window>,
     pub(super) lengths: Lengths,
-    /// Bounds of `j - i` that only a mask expresses.
-    pub(super) masked: Option<Bounds>,
+    /// What is left to a mask.
+    pub(super) masked: Option<Masked>,
 }
 
 impl Positions {
-    /// With an offset that is the same for every sequence.
-    pub(super) fn fixed(bounds: Bounds, offset: u32, shape: AttentionShape) -> Self {
+    /// With an offset that is the same for every sequence. Lengths may be refused: behind them no scores are handed out.
+    pub(super) fn fixed(bounds: Bounds, offset: u32, shape: AttentionShape, may_shorten: bool) -> Self {
         let bounds = bounds.shifted(offset, shape);
         let (seqlen_q, seqlen_k) = (i64::from(shape.seqlen_q), i64::from(shape.seqlen_k));
         let bases = [
@@ -94,27 +104,34 @@ impl Positions {
         }
         // The last query sees the keys up to seqlen_q - 1 + upper: as a length, that puts LowerRight at `upper`.
         match bounds.upper {
-            Some(upper) if upper + seqlen_q <= seqlen_k => {
+            Some(upper) if may_shorten && upper + seqlen_q <= seqlen_k => {
                 let length = u32::try_from(upper + seqlen_q).unwrap_or(shape.seqlen_k);
                 Self::around(bounds, upper, CausalAlignment::LowerRight, Lengths::Uniform(length))
             }
-            _ => Self {
-                causal: None,
-                window: None,
-                lengths: Lengths::All,
-                masked: Some(bounds),
-            },
+            _ => Self::masked(Masked::Outside(bounds)),
         }
     }
 
     /// With each sequence's own length less `seqlen_q` as its offset.
-    pub(super) fn per_sequence(bounds: Bounds, shape: AttentionShape) -> Self {
+    pub(super) fn per_sequence(bounds: Bounds, shape: AttentionShape, may_shorten: bool) -> Self {
+        if !may_shorten {
+            return Self::masked(Masked::OutsideByLength(bounds));
+        }
         let (last_row, last_key) = (i64::from(shape.seqlen_q) - 1, i64::from(shape.seqlen_k) - 1);
         let bounds = Bounds {
             lower: bounds.lower.filter(|lower| lower + last_key > 0),
             upper: bounds.upper.filter(|upper| *upper < last_row),
         };
         Self::around(bounds, 0, CausalAlignment::LowerRight, Lengths::Given)
+    }
+
+    fn masked(masked: Masked) -> Self {
+        Self {
+            causal: None,
+            window: None,
+            lengths: Lengths::All,
+            masked: Some(masked),
+        }
     }
 
     /// Bounds on either side of where `alignment` puts a query, `base`.
@@ -155,8 +172,15 @@ mod tests {
             left.is_none_or(|left| -i64::from(left) <= difference)
                 && right.is_none_or(|right| difference <= i64::from(right))
         });
-        let masked = positions.masked.is_none_or(|bounds| bounds.is_open(i, j));
-        j < length && causal && window && masked
+        let end = if positions.lengths == Lengths::All {
+            shape.seqlen_k
+        } else {
+            length
+        };
+        let masked = positions
+            .masked
+            .is_none_or(|masked| masked.is_open(shape, length, [i, j]));
+        j < end && causal && window && masked
     }
 
     /// The operator's rule, with the offset as it defines it.
@@ -184,7 +208,10 @@ mod tests {
             for (past, new) in (0..7).flat_map(|past| SIZES.map(move |new| (past, new))) {
                 let shape = AttentionShape::new(1, 1, seqlen_q, past + new, 1);
                 for rule @ [is_causal, left, right] in rules() {
-                    let positions = Positions::fixed(Bounds::new(is_causal == 1, left, right), past, shape);
+                    let bounds = Bounds::new(is_causal == 1, left, right);
+                    let positions = Positions::fixed(bounds, past, shape, true);
+                    let whole = Positions::fixed(bounds, past, shape, false);
+                    assert_eq!(whole.lengths, Lengths::All);
                     let length = match positions.lengths {
                         Lengths::Uniform(length) => length,
                         _ => shape.seqlen_k,
@@ -213,13 +240,16 @@ mod tests {
         for (seqlen_q, seqlen_k) in SIZES.flat_map(|seqlen_q| SIZES.map(move |seqlen_k| (seqlen_q, seqlen_k))) {
             let shape = AttentionShape::new(1, 1, seqlen_q, seqlen_k, 1);
             for rule @ [is_causal, left, right] in rules() {
-                let positions = Positions::per_sequence(Bounds::new(is_causal == 1, left, right), shape);
+                let bounds = Bounds::new(is_causal == 1, left, right);
+                let positions = [true, false].map(|may| Positions::per_sequence(bounds, shape, may));
                 for length in 0..=seqlen_k {
                     for place in places(shape) {
                         let offset = i64::from(length) - i64::from(seqlen_q);
-                        let open = is_open(&positions, shape, length, place);
                         let wanted = place[1] < length && wanted(rule, offset, place);
-                        assert_eq!(open, wanted, "{rule:?} {length} {shape:?} {place:?}");
+                        for positions in &positions {
+                            let open = is_open(positions, shape, length, place);
+                            assert_eq!(open, wanted, "{rule:?} {length} {shape:?} {place:?}");
+                        }
                     }
                 }
             }
@@ -230,7 +260,7 @@ mod tests {
     fn common_cases_are_what_one_would_write() {
         let causal = |past, seqlen_q, seqlen_k| {
             let shape = AttentionShape::new(1, 1, seqlen_q, seqlen_k, 1);
-            Positions::fixed(Bounds::new(true, -1, -1), past, shape)
+            Positions::fixed(Bounds::new(true, -1, -1), past, shape, true)
         };
         let no_window = |causal| Positions {
             causal,
@@ -242,11 +272,8 @@ mod tests {
         assert_eq!(causal(12, 4, 16), no_window(Some(CausalAlignment::LowerRight)));
         // The newest token sees everything.
         assert_eq!(causal(12, 1, 13), no_window(None));
-        let far = Positions::fixed(
-            Bounds::new(false, i64::MAX, i64::MAX),
-            3,
-            AttentionShape::new(1, 1, 4, 7, 1),
-        );
+        let shape = AttentionShape::new(1, 1, 4, 7, 1);
+        let far = Positions::fixed(Bounds::new(false, i64::MAX, i64::MAX), 3, shape, true);
         assert_eq!(far, no_window(None));
     }
 }

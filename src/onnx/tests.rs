@@ -37,16 +37,14 @@ fn sizes_and_layouts() {
             head_dim_v: 6,
             ..AttentionShape::new(2, 4, 3, 5, 8)
         };
-        assert_eq!(plan.shape(), shape);
-        assert_eq!(plan.layouts(), Layouts::all(layout));
+        let want = AttentionDescriptor {
+            shape,
+            layouts: Layouts::all(layout),
+            ..Default::default()
+        };
+        assert_eq!(plan.descriptor(), want);
         assert_eq!(plan.y_shape(), y);
-        assert_eq!(plan.scores_shape(), [2, 4, 3, 5]);
-        assert_eq!(
-            (plan.causal(), plan.window(), plan.lengths()),
-            (None, None, Lengths::All)
-        );
-        assert_eq!((plan.mask(), plan.bias(), plan.scores()), (None, None, None));
-        assert_eq!((plan.scale(), plan.softcap()), (None, None));
+        assert_eq!(plan.qk_matmul_output_shape(), [2, 4, 3, 5]);
     }
     // Inputs of four axes may repeat the number of heads, before opset 25.
     let repeated = OnnxAttention {
@@ -59,17 +57,58 @@ fn sizes_and_layouts() {
 
 #[test]
 fn the_fourth_output() {
-    use OnnxScores::{Biased, Capped, Scaled, Weights};
-    for (mode, want) in [(0, Scaled), (1, Capped), (2, Biased), (3, Weights)] {
+    use ScoreStage::{Biased, Capped, Scaled};
+    for (mode, want) in [(0, Some(Scaled)), (1, Some(Capped)), (2, Some(Biased)), (3, None)] {
         let connected = OnnxAttention {
             qk_matmul_output_mode: mode,
             qk_matmul_output: true,
             softcap: 2.0,
+            scale: Some(0.5),
             ..node(23)
         };
-        let plan = OnnxPlan::new(&connected).unwrap();
-        assert_eq!((plan.scores(), plan.softcap()), (Some(want), Some(2.0)));
+        let descriptor = OnnxPlan::new(&connected).unwrap().descriptor();
+        assert_eq!(
+            (descriptor.outputs.scores, descriptor.outputs.weights),
+            (want, mode == 3)
+        );
+        assert_eq!((descriptor.softcap, descriptor.scale), (Some(2.0), Some(0.5)));
+        let unconnected = OnnxAttention {
+            qk_matmul_output: false,
+            ..connected
+        };
+        assert_eq!(
+            OnnxPlan::new(&unconnected).unwrap().descriptor().outputs,
+            Outputs::default()
+        );
     }
+}
+
+#[test]
+fn scores_that_masks_do_not_reach_are_those_of_all_keys() {
+    let scored = |mode| OnnxAttention {
+        is_causal: true,
+        nonpad_kv_seqlen: Some(&[2]),
+        qk_matmul_output: true,
+        qk_matmul_output_mode: mode,
+        ..OnnxAttention::new(24, &[2, 1, 2, 1], &[2, 1, 3, 1], &[2, 1, 3, 1])
+    };
+    let lengths = [2, 3];
+    // Behind the end of a sequence there are none: a mask must close what a length would.
+    let scaled = OnnxPlan::new(&scored(0)).unwrap();
+    let descriptor = scaled.descriptor();
+    assert_eq!((descriptor.key_padding, descriptor.causal), (None, None));
+    assert_eq!(descriptor.mask, Some(Broadcast::new([2, 1, 2, 3])));
+    assert_eq!(scaled.key_lengths(Some(&lengths)).unwrap(), None);
+    let want = [1, 0, 0, 1, 1, 0, 1, 1, 0, 1, 1, 1];
+    assert_eq!(
+        scaled.mask_data(None, Some(&lengths)).unwrap().unwrap(),
+        want.as_slice()
+    );
+
+    let biased = OnnxPlan::new(&scored(2)).unwrap();
+    assert_eq!(biased.descriptor().key_padding, Some(KeyPadding::Lengths));
+    assert_eq!(biased.mask_data(None, Some(&lengths)).unwrap(), None);
+    assert_eq!(biased.key_lengths(Some(&lengths)).unwrap(), Some(vec![2, 3]));
 }
 
 #[test]
@@ -257,36 +296,39 @@ fn what_breaks_the_rules_is_named() {
 
 #[test]
 fn a_short_mask_is_extended_with_closed_keys() {
+    let closed = f32::NEG_INFINITY;
     let short = |kind, opset, shape| OnnxAttention {
         attn_mask: mask(kind, shape),
         ..OnnxAttention::new(opset, &[1, 1, 2, 8], &[1, 1, 3, 8], &[1, 1, 3, 8])
     };
     let boolean = OnnxPlan::new(&short(OnnxMaskKind::Boolean, 24, &[2, 2])).unwrap();
-    assert_eq!(boolean.mask(), Some(Broadcast::new([1, 1, 2, 3])));
+    assert_eq!(boolean.descriptor().mask, Some(Broadcast::new([1, 1, 2, 3])));
     assert_eq!(
-        boolean.mask_data(Some(&[1, 0, 0, 1])).unwrap().unwrap(),
+        boolean.mask_data(Some(&[1, 0, 0, 1]), None).unwrap().unwrap(),
         [1, 0, 0, 0, 1, 0].as_slice()
     );
-    assert!(boolean.bias_data(None).unwrap().is_none());
+    assert!(boolean.bias_data(None, closed).unwrap().is_none());
 
-    let closed = f32::NEG_INFINITY;
     let float = OnnxPlan::new(&short(OnnxMaskKind::Float, 25, &[2])).unwrap();
-    assert_eq!(float.bias(), Some(Broadcast::new([1, 1, 1, 3])));
+    assert_eq!(float.descriptor().bias, Some(Broadcast::new([1, 1, 1, 3])));
     assert_eq!(
-        float.bias_data(Some(&[0.5, 2.0])).unwrap().unwrap(),
+        float.bias_data(Some(&[0.5, 2.0]), closed).unwrap().unwrap(),
         [0.5, 2.0, closed].as_slice()
     );
-    assert!(float.mask_data(None).unwrap().is_none());
+    assert!(float.mask_data(None, None).unwrap().is_none());
 
     // One key's worth: for all of them in opset 23, for the first alone later.
     let all = OnnxPlan::new(&short(OnnxMaskKind::Float, 23, &[2, 1])).unwrap();
     assert_eq!(
-        all.bias_data(Some(&[1.0, 2.0])).unwrap().unwrap(),
+        all.bias_data(Some(&[1.0, 2.0]), closed).unwrap().unwrap(),
         [1.0, 2.0].as_slice()
     );
     let first = OnnxPlan::new(&short(OnnxMaskKind::Float, 24, &[2, 1])).unwrap();
     let want = [1.0, closed, closed, 2.0, closed, closed];
-    assert_eq!(first.bias_data(Some(&[1.0, 2.0])).unwrap().unwrap(), want.as_slice());
+    assert_eq!(
+        first.bias_data(Some(&[1.0, 2.0]), closed).unwrap().unwrap(),
+        want.as_slice()
+    );
 }
 
 #[test]
@@ -302,23 +344,30 @@ fn a_window_that_only_a_mask_expresses_joins_the_given_mask() {
     };
     let alone = OnnxPlan::new(&windowed(None)).unwrap();
     assert_eq!(
-        (alone.causal(), alone.window(), alone.lengths()),
-        (None, None, Lengths::All)
+        (
+            alone.descriptor().causal,
+            alone.descriptor().window,
+            alone.descriptor().key_padding
+        ),
+        (None, None, None)
     );
-    assert_eq!(alone.mask(), Some(Broadcast::new([1, 1, 3, 5])));
+    assert_eq!(alone.descriptor().mask, Some(Broadcast::new([1, 1, 3, 5])));
     let want = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(alone.mask_data(None).unwrap().unwrap(), want.as_slice());
+    assert_eq!(alone.mask_data(None, None).unwrap().unwrap(), want.as_slice());
 
     let joined = OnnxPlan::new(&windowed(mask(OnnxMaskKind::Boolean, &[2, 1, 1, 5]))).unwrap();
-    assert_eq!(joined.mask(), Some(Broadcast::new([2, 1, 3, 5])));
+    assert_eq!(joined.descriptor().mask, Some(Broadcast::new([2, 1, 3, 5])));
     let given = [1, 1, 1, 1, 0, 1, 1, 1, 1, 1];
     let want = [[0; 15], want].concat();
-    assert_eq!(joined.mask_data(Some(&given)).unwrap().unwrap(), want.as_slice());
+    assert_eq!(joined.mask_data(Some(&given), None).unwrap().unwrap(), want.as_slice());
 
     let beside_bias = OnnxPlan::new(&windowed(mask(OnnxMaskKind::Float, &[5]))).unwrap();
-    assert_eq!(beside_bias.mask(), alone.mask());
-    assert_eq!(beside_bias.mask_data(None).unwrap(), alone.mask_data(None).unwrap());
-    assert_eq!(beside_bias.bias(), Some(Broadcast::new([1, 1, 1, 5])));
+    assert_eq!(beside_bias.descriptor().mask, alone.descriptor().mask);
+    assert_eq!(
+        beside_bias.mask_data(None, None).unwrap(),
+        alone.mask_data(None, None).unwrap()
+    );
+    assert_eq!(beside_bias.descriptor().bias, Some(Broadcast::new([1, 1, 1, 5])));
 }
 
 #[test]
@@ -349,7 +398,10 @@ fn present_is_the_past_and_what_is_new() {
     let new = [10, 20, 11, 21, 30, 40, 31, 41];
     let plan = OnnxPlan::new(&packed).unwrap();
     assert_eq!(plan.value(Some(&past), &new).unwrap(), want.as_slice());
-    assert_eq!((plan.layouts().query, plan.layouts().key), (Layout::Bshd, Layout::Bhsd));
+    assert_eq!(
+        (plan.descriptor().layouts.query, plan.descriptor().layouts.key),
+        (Layout::Bshd, Layout::Bhsd)
+    );
     assert_eq!(plan.present_value_shape(), [2, 2, 3, 1]);
 
     // Without a past: as it lies, unless the present is wanted, which has four axes.
@@ -401,8 +453,8 @@ fn wrong_data_is_an_error() {
     })
     .unwrap();
     let missing = |operand| move |error: Error| matches!(error, Error::MissingOperand { operand: o } if o == operand);
-    assert!(plan.mask_data(None).is_err_and(missing(Operand::Mask)));
-    assert!(plan.mask_data(Some(&[1; 14])).is_err());
+    assert!(plan.mask_data(None, None).is_err_and(missing(Operand::Mask)));
+    assert!(plan.mask_data(Some(&[1; 14]), None).is_err());
     assert!(plan.key(None, &[0.0; 159]).is_err());
     assert!(plan.key(Some(&[0.0]), &[0.0; 160]).is_err());
     assert!(plan.key(None, &[0.0; 160]).is_ok());

@@ -96,8 +96,9 @@ impl<'a> Expression<'a> {
         |indexes| eval::truth(self.evaluate(0.0, indexes))
     }
 
-    /// One WGSL function with the hook's name and signature, after the functions that it calls. It refers to an array
-    /// `captured_ROLE` for each captured input, and to `NEGATIVE_INFINITY`, an `f32`, where the expression says `inf`.
+    /// One WGSL function with the hook's name and signature, after the functions that it calls: a text for
+    /// [`Mods`](wgpu_attention::Mods). It refers to an array `captured_ROLE` for each captured input. Where the expression says
+    /// `-inf` it says `NEGATIVE_INFINITY`, the lowest finite `f32`, which closes.
     pub fn wgsl(&self) -> String {
         wgsl::function(self.hook, &self.root, &self.captured)
     }

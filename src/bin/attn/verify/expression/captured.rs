@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail, ensure};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use wgpu_attention::{Capture, CaptureElement};
 
 use super::types::Type;
 
@@ -68,12 +69,21 @@ impl Captured {
         format!("captured_{}", self.role)
     }
 
-    /// The WGSL type of an element: booleans are `u32`, 0 or 1.
-    pub fn wgsl_element(&self) -> &'static str {
+    /// What the WGSL's array holds: booleans are `u32`, 0 or 1.
+    pub fn element(&self) -> CaptureElement {
         match self.values {
-            Values::Float(_) => "f32",
-            Values::Int(_) => "i32",
-            Values::Bool(_) => "u32",
+            Values::Float(_) => CaptureElement::F32,
+            Values::Int(_) => CaptureElement::I32,
+            Values::Bool(_) => CaptureElement::U32,
+        }
+    }
+
+    /// The capture of a call, under the name that [`wgsl_name`](Self::wgsl_name) gave.
+    pub fn capture<'a>(&self, wgsl_name: &'a str) -> Capture<'a> {
+        Capture {
+            name: wgsl_name,
+            element: self.element(),
+            len: self.shape.iter().product(),
         }
     }
 

@@ -1,9 +1,12 @@
 //! Expressions computed, translated, validated by naga, and run on the GPU.
 
+mod call;
 mod cases;
 mod device;
 mod faults;
 mod language;
+
+use wgpu_attention::CaptureElement;
 
 use super::*;
 
@@ -155,15 +158,18 @@ fn captured_inputs_are_read_and_laid_out() {
     };
     let wide = [1i64, -2].map(i64::to_le_bytes).concat();
     let ints = read(Dtype::I64, &[2], &wide).unwrap();
-    assert_eq!((ints.wgsl_name(), ints.wgsl_element()), ("captured_x".into(), "i32"));
+    assert_eq!(
+        (ints.wgsl_name(), ints.element()),
+        ("captured_x".into(), CaptureElement::I32)
+    );
     assert_eq!(ints.bytes(), [1i32, -2].map(i32::to_le_bytes).concat());
     let bools = read(Dtype::BOOL, &[1, 3], &[1, 0, 1]).unwrap();
-    assert_eq!((bools.wgsl_element(), &bools.shape[..]), ("u32", &[1, 3][..]));
+    assert_eq!((bools.element(), &bools.shape[..]), (CaptureElement::U32, &[1, 3][..]));
     assert_eq!(bools.bytes(), [1u32, 0, 1].map(u32::to_le_bytes).concat());
     let halves = read(Dtype::F16, &[1], &half::f16::from_f32(-1.5).to_le_bytes()).unwrap();
     assert_eq!(
-        (halves.wgsl_element(), halves.bytes()),
-        ("f32", (-1.5f32).to_le_bytes().to_vec())
+        (halves.element(), halves.bytes()),
+        (CaptureElement::F32, (-1.5f32).to_le_bytes().to_vec())
     );
     let doubles = read(Dtype::F64, &[1], &0.1f64.to_le_bytes()).unwrap();
     assert_eq!(doubles.values, Values::Float(vec![0.1]));

@@ -4,21 +4,27 @@ use std::sync::LazyLock;
 
 use wgpu::util::DeviceExt as _;
 use wgpu_attention::Engine;
+use wgpu_attention::kernel::source::part;
 
 use super::*;
 
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new().expect("an adapter: run tools/ensure-vulkan.sh"));
+pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new().expect("an adapter: run tools/ensure-vulkan.sh"));
 
 /// Runs an expression for a score or a probability at each `[b, h, q, kv]` and compares with what is expected.
 pub fn compare(expression: &Expression<'_>, value: f64, places: &[[u32; 4]], want: &[f64]) {
     let got = run(expression, value as f32, places);
     assert_eq!(got.len(), want.len());
     for ((&got, &want), place) in got.iter().zip(want).zip(places) {
-        let want = want as f32;
+        let (got, want) = (finite(got), finite(want as f32));
         // A few roundings, of which WGSL asks little in exp, log, tan and pow.
         let close = got == want || (want.is_finite() && (got - want).abs() <= 1e-6 + 1e-5 * want.abs());
         assert!(close, "got {got}, want {want} at {place:?}\n{}", expression.wgsl());
     }
+}
+
+/// Infinities as the kernels have them.
+fn finite(number: f32) -> f32 {
+    number.clamp(f32::MIN, f32::MAX)
 }
 
 /// What the GPU computes for a score or a probability at each `[b, h, q, kv]`; the WGSL is validated before.
@@ -38,10 +44,7 @@ pub fn run(expression: &Expression<'_>, value: f32, places: &[[u32; 4]]) -> Vec<
         wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
     );
     let mut buffers = vec![
-        buffer(
-            bytemuck::cast_slice(&[f32::NEG_INFINITY, value]),
-            wgpu::BufferUsages::STORAGE,
-        ),
+        buffer(bytemuck::bytes_of(&value), wgpu::BufferUsages::STORAGE),
         buffer(bytemuck::cast_slice(places), wgpu::BufferUsages::STORAGE),
         results.clone(),
     ];
@@ -96,27 +99,27 @@ pub fn run(expression: &Expression<'_>, value: f32, places: &[[u32; 4]]) -> Vec<
 /// A kernel that calls an expression's function once an invocation.
 fn module(expression: &Expression<'_>) -> String {
     let mut text = String::from(
-        "struct Numbers { negative_infinity: f32, value: f32 }
-@group(0) @binding(0) var<storage, read> numbers: Numbers;
+        "@group(0) @binding(0) var<storage, read> value: f32;
 @group(0) @binding(1) var<storage, read> places: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> results: array<f32>;
-var<private> NEGATIVE_INFINITY: f32;
 ",
     );
+    text += part("mods/environment.wgsl").map_or("", |part| part.text);
     for (captured, binding) in expression.captured().iter().zip(3..) {
-        let (name, element) = (captured.wgsl_name(), captured.wgsl_element());
+        let (name, element) = (captured.wgsl_name(), captured.element());
+        let element = format!("{element:?}").to_lowercase();
         text += &format!("@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;\n");
     }
     text += &expression.wgsl();
     let indexes = "place.x, place.y, place.z, place.w";
     let call = match expression.hook {
         Hook::Mask => format!("select(0.0, 1.0, mask_mod({indexes}))"),
-        hook => format!("{}(numbers.value, {indexes})", hook.name()),
+        hook => format!("{}(value, {indexes})", hook.name()),
     };
     text += &format!(
         "@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     if id.x < arrayLength(&places) {{
-        NEGATIVE_INFINITY = numbers.negative_infinity;
+        _ = value; // a mask does not read it
         let place = places[id.x];
         results[id.x] = {call};
     }}
