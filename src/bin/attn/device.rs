@@ -13,6 +13,12 @@ pub struct DeviceOptions {
     /// Use no more of the device than this tier allows
     #[arg(long, value_name = "TIER")]
     pub tier: Option<TierName>,
+    /// Plan as if the device's shaders had no f16
+    #[arg(long)]
+    pub no_f16: bool,
+    /// Plan as if the device had no subgroup operations
+    #[arg(long)]
+    pub no_subgroups: bool,
 }
 
 /// A tier by name.
@@ -52,12 +58,16 @@ impl DeviceOptions {
             TierName::Portable => Tier::Portable,
             TierName::Extended => Tier::Extended,
         });
-        Engine::with(&EngineDescriptor {
+        let engine = Engine::with(&EngineDescriptor {
             adapter_name: self.adapter.as_deref(),
             tier,
             ..Default::default()
         })
-        .context("cannot use a GPU (`attn adapters` lists what there is)")
+        .context("cannot use a GPU (`attn adapters` lists what there is)")?;
+        let mut caps = engine.caps().clone();
+        caps.shader_f16 &= !self.no_f16;
+        caps.subgroup_sizes = caps.subgroup_sizes.filter(|_| !self.no_subgroups);
+        Ok(engine.with_caps(caps))
     }
 }
 

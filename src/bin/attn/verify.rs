@@ -1,10 +1,11 @@
 //! `attn verify`: the cases of an oracle folder, run and compared.
 
-#[allow(dead_code, reason = "cases with expressions are run once the library has the hooks")]
 mod expression;
+mod flex;
 mod llama;
 mod merge;
 mod multi_head;
+mod onnx;
 mod oracle;
 mod report;
 mod rope;
@@ -21,6 +22,7 @@ use clap::Args;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
+use wgpu_attention::reference::{Precision, ReferenceMods};
 use wgpu_attention::{Algorithm, AttentionDescriptor, AttentionOutput, Engine, HostInputs, Problem, reference};
 
 use crate::device::{AlgorithmName, DeviceOptions, describe};
@@ -90,10 +92,21 @@ impl Target {
         descriptor: &AttentionDescriptor<'_>,
         inputs: &HostInputs<'_>,
     ) -> wgpu_attention::Result<AttentionOutput> {
+        self.attention_with(descriptor, inputs, &ReferenceMods::default())
+    }
+
+    /// With the functions of the descriptor's mods once more, for the reference.
+    fn attention_with(
+        &self,
+        descriptor: &AttentionDescriptor<'_>,
+        inputs: &HostInputs<'_>,
+        mods: &ReferenceMods<'_>,
+    ) -> wgpu_attention::Result<AttentionOutput> {
         match self {
             Target::Gpu { engine, .. } => engine.attention(descriptor, inputs),
             Target::Reference => {
-                let result = reference::attention(&Problem::new(descriptor)?, inputs)?;
+                let problem = Problem::new(descriptor)?;
+                let result = reference::attention_with(Precision::F64, &problem, inputs, mods)?;
                 let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<_>>();
                 let weights = descriptor.outputs.weights.then(|| single(result.weights));
                 let scores = descriptor.outputs.scores.map(|_| single(result.scores));
@@ -224,6 +237,9 @@ fn run_case(folder: &mut Folder, case: &Case, target: &Target) -> (CaseReport, C
 fn compute(tensors: &CaseTensors<'_>, target: &Target) -> anyhow::Result<Result<Computed, Outcome>> {
     match tensors.case.op.as_str() {
         "sdpa" => sdpa::run(tensors, target).map(Ok),
+        "flex" => flex::run(tensors, target).map(Ok),
+        "onnx.FlexAttention" => flex::run_onnx(tensors, target).map(Ok),
+        "onnx.Attention" => onnx::run(tensors, target).map(Ok),
         "varlen" => varlen::run(tensors, target).map(Ok),
         "mha_module" => multi_head::run_module(tensors, target).map(Ok),
         "merge_states" => merge::run(tensors, target).map(Ok),
@@ -243,7 +259,7 @@ fn compare_case(tensors: &CaseTensors<'_>, computed: &Computed, report: &mut Cas
     let case = tensors.case;
     for role in case.outputs.keys() {
         let Some(got) = computed.get(role.as_str()) else {
-            if is_gradient(role) {
+            if is_gradient(role) || is_gradient_of_input(case, role) {
                 report.outputs_unsupported.push(role.clone());
                 continue;
             }
@@ -263,6 +279,12 @@ fn compare_case(tensors: &CaseTensors<'_>, computed: &Computed, report: &mut Cas
 
 fn is_gradient(role: &str) -> bool {
     role.starts_with("d_") || matches!(role, "dq" | "dk" | "dv" | "dmask" | "dsinks")
+}
+
+/// `d` and an input's role: the gradient of what a function captured.
+fn is_gradient_of_input(case: &Case, role: &str) -> bool {
+    role.strip_prefix('d')
+        .is_some_and(|input| case.inputs.contains_key(input))
 }
 
 /// By the folder's rule: equal, both NaN, or finite and within the tolerance. Returns the largest share of it used.

@@ -81,7 +81,8 @@ impl<'a> Expression<'a> {
         Ok(Self { hook, root, captured })
     }
 
-    /// The inputs that the expression reads: what the arrays `captured_…` of [`wgsl`](Self::wgsl) must be bound to.
+    /// The inputs that the expression reads.
+    #[cfg(test)]
     pub fn captured(&self) -> &[&'a Captured] {
         &self.captured
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use half::{bf16, f16};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value;
@@ -56,6 +57,17 @@ impl Case {
                 .as_f64()
                 .map(Some)
                 .with_context(|| format!("attribute {name} is {value}, no number")),
+        }
+    }
+
+    /// An attribute that is a text; absent and null are `None`.
+    pub fn text(&self, name: &str) -> anyhow::Result<Option<&str>> {
+        match self.attrs.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value
+                .as_str()
+                .map(Some)
+                .with_context(|| format!("attribute {name} is {value}, no text")),
         }
     }
 
@@ -178,6 +190,14 @@ impl CaseTensors<'_> {
         self.case.inputs.contains_key(role)
     }
 
+    /// An input as it is stored.
+    pub fn view(&self, role: &str) -> anyhow::Result<TensorView<'_>> {
+        let name = self.case.inputs.get(role).with_context(|| format!("no input {role}"))?;
+        self.tensors
+            .tensor(name)
+            .with_context(|| format!("{role}: no tensor {name}"))
+    }
+
     /// An input that must be there.
     pub fn floats(&self, role: &str) -> anyhow::Result<Array<f32>> {
         self.optional_floats(role)?.with_context(|| format!("no input {role}"))
@@ -294,6 +314,8 @@ impl CaseTensors<'_> {
                 Dtype::F32 => collect(tensor.1, |bytes| f64::from(f32::from_le_bytes(bytes))),
                 Dtype::F16 => collect(tensor.1, |bytes| f16::from_le_bytes(bytes).to_f64()),
                 Dtype::BF16 => collect(tensor.1, |bytes| bf16::from_le_bytes(bytes).to_f64()),
+                Dtype::I32 => collect(tensor.1, |bytes| f64::from(i32::from_le_bytes(bytes))),
+                Dtype::I64 => collect(tensor.1, |bytes| i64::from_le_bytes(bytes) as f64),
                 other => bail!("output {role} is {other:?}, expected a float type"),
             })
         })?;
