@@ -175,6 +175,33 @@ fn mistakes_are_explained() {
     refuses(&["shaders", "--dump", "Cargo.toml"], &["Cargo.toml"]);
 }
 
+/// The environment chooses the adapter where no option does.
+#[test]
+fn the_environment_chooses_the_adapter() {
+    let demo = |variable: &str, value: &str, options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_attn"));
+        command
+            .args(["demo", "--json"])
+            .args(options)
+            .env(variable, value)
+            .output()
+            .unwrap()
+    };
+    let name = wgpu_attention::adapters(None)[0].get_info().name;
+    let part = name[..name.len().min(4)].to_uppercase();
+    assert!(demo("WGPU_ADAPTER_NAME", &part, &[]).status.success(), "{part}");
+    let nobody = demo("WGPU_ADAPTER_NAME", "no such adapter", &[]);
+    assert!(!nobody.status.success());
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no such adapter"));
+    // The option wins.
+    let option = demo("WGPU_ADAPTER_NAME", "no such adapter", &["--adapter", &name]);
+    assert!(option.status.success());
+    let elsewhere = if cfg!(windows) { "metal" } else { "dx12" };
+    let nowhere = demo("WGPU_BACKEND", elsewhere, &[]);
+    assert!(!nowhere.status.success());
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("none found"));
+}
+
 /// A file of cases that is none, or that asks for the impossible, is an error and not a panic.
 #[test]
 fn cases_of_ones_own_are_checked() {

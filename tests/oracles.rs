@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 fn slice() -> PathBuf {
@@ -106,6 +108,84 @@ fn a_wrong_expectation_is_a_failure() {
     });
     assert!(!output.status.success());
     assert_eq!(count(&report, "failed"), 1, "{}", others(&report));
+}
+
+/// What cannot be computed is counted and named, and is no failure.
+#[test]
+fn an_unknown_operator_is_unsupported() {
+    let (output, report) = spoiled("unknown", |folder| {
+        let path = folder.join("manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let case = "\"name\":\"sdpa/plain\",\"set\":\"sdpa\",\"file\":\"sdpa.safetensors\",\"op\":\"sdpa\"";
+        assert!(text.contains(case));
+        let unknown = case.replace("\"op\":\"sdpa\"", "\"op\":\"of tomorrow\"");
+        fs::write(&path, text.replacen(case, &unknown, 1)).unwrap();
+    });
+    assert!(output.status.success());
+    assert_eq!(count(&report, "unsupported"), 1, "{}", others(&report));
+    assert!(others(&report).contains("of tomorrow"), "{}", others(&report));
+}
+
+#[test]
+fn sets_and_features_select() {
+    let names = |options: &[&str]| -> Vec<String> {
+        let (output, report) = verify(&slice(), options);
+        assert!(output.status.success(), "{options:?}");
+        let cases = report["cases"].as_array().unwrap().iter();
+        cases.map(|case| case["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let mha = names(&["--set", "mha"]);
+    assert!(
+        !mha.is_empty() && mha.iter().all(|name| name.starts_with("mha/")),
+        "{mha:?}"
+    );
+    assert_eq!(names(&["--feature", "one_head"]), ["mha/one_head"]);
+    for wrong in [["--set", "nothing"], ["--feature", "nothing"]] {
+        let (output, _) = verify(&slice(), &wrong);
+        assert!(!output.status.success());
+        // What there is instead.
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(message.contains("there are") && message.contains("mha"), "{message}");
+    }
+}
+
+/// The dump holds each expected output under its case's name, in the stored shape, and the numbers that were compared.
+#[test]
+fn the_dump_holds_every_output() {
+    let dump = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dump.safetensors");
+    let (output, _) = verify(&slice(), &["--dump", dump.to_str().unwrap()]);
+    assert!(output.status.success());
+    let manifest: Value = serde_json::from_slice(&fs::read(slice().join("manifest.json")).unwrap()).unwrap();
+    let bytes = fs::read(dump).unwrap();
+    let computed = SafeTensors::deserialize(&bytes).unwrap();
+    let mut outputs = 0;
+    for case in manifest["cases"].as_array().unwrap() {
+        let file = fs::read(slice().join(case["file"].as_str().unwrap())).unwrap();
+        let stored = SafeTensors::deserialize(&file).unwrap();
+        for (role, name) in case["outputs"].as_object().unwrap() {
+            let got = computed
+                .tensor(&format!("{}::{role}", case["name"].as_str().unwrap()))
+                .unwrap();
+            let want = stored.tensor(name.as_str().unwrap()).unwrap();
+            assert_eq!(got.shape(), want.shape(), "{name}");
+            for (got, want) in numbers(&got).into_iter().zip(numbers(&want)) {
+                assert!((got - want).abs() < 1e-4 || got == want, "{name}: {got} {want}");
+            }
+            outputs += 1;
+        }
+    }
+    assert_eq!(computed.len(), outputs);
+}
+
+fn numbers(tensor: &TensorView<'_>) -> Vec<f64> {
+    match tensor.dtype() {
+        Dtype::F64 => bytemuck::pod_collect_to_vec(tensor.data()),
+        Dtype::F32 => bytemuck::pod_collect_to_vec::<u8, f32>(tensor.data())
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
