@@ -155,6 +155,9 @@ pub struct RopeLlama3 {
 }
 
 /// The angle by which each pair of channels turns from one position to the next, and the factor of cos and sin.
+///
+/// The formulas are computed in `f64` and not rounded. A model's own code may have rounded its frequencies to `f32`, which moves
+/// angles by 4e-3 at position 131,072; give such ones to [`from_inv_freq`](Self::from_inv_freq).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeFrequencies {
     inv_freq: Vec<f64>,
