@@ -125,6 +125,7 @@ pub(super) fn plan(descriptor: &BlockMaskDescriptor<'_>, caps: &DeviceCaps) -> R
         windows.extend(captures.iter().cloned());
         OperationPass {
             kernel: kernel.clone(),
+            wide: None,
             params: BlockMaskParams {
                 block_begin: u32::try_from(range.start).unwrap_or(u32::MAX),
                 blocks: count,
