@@ -1,5 +1,6 @@
 //! `attn bench`: how fast, and how near to what the device can do.
 
+mod blocks;
 mod cases;
 mod floors;
 mod measure;
@@ -46,6 +47,10 @@ pub struct Arguments {
     /// Seed of the random inputs
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Instead of cases: documents of equal length in a sequence of so many positions (a multiple of 128), whose other
+    /// blocks a block mask closes
+    #[arg(long, value_name = "SEQLEN", conflicts_with_all = ["case", "set", "cases", "csv"])]
+    blocks: Option<u32>,
     /// Write the results, a line each
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -75,6 +80,9 @@ fn positive(text: &str) -> Result<f64, String> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(path) = &arguments.csv {
         files::check_writable(path)?;
+    }
+    if let Some(seqlen) = arguments.blocks {
+        return measure_blocks(arguments, seqlen);
     }
     let cases = select(arguments)?;
     let kernels: Vec<Kernel> = match &arguments.kernel[..] {
@@ -152,6 +160,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a block mask saves, for documents of equal length.
+fn measure_blocks(arguments: &Arguments, seqlen: u32) -> anyhow::Result<ExitCode> {
+    let engine = arguments.device.engine()?;
+    let stopwatch = Stopwatch::new(&engine)?;
+    let budget = Duration::from_secs_f64(arguments.seconds);
+    let rows = blocks::measure(&engine, &stopwatch, seqlen, budget)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        anstream::println!("{}\n", describe(&engine));
+        blocks::print(&rows);
+    }
+    Ok(if rows.iter().all(|row| row.right) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn select(arguments: &Arguments) -> anyhow::Result<Vec<Case>> {
