@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod device;
 mod files;
+mod fuzz;
 mod shaders;
 mod verify;
 
@@ -37,6 +38,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Run the cases of an oracle folder and compare with the expected outputs
     Verify(verify::Arguments),
+    /// Draw random requests, right and wrong, and check that each gives a right answer or the error that it deserves
+    Fuzz(fuzz::Arguments),
     /// Write out the WGSL of all kernels, for other compilers
     Shaders(shaders::Arguments),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Adapters(arguments) => adapters::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Shaders(arguments) => shaders::run(&arguments),
     };
     match result {
