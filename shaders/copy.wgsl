@@ -1,19 +1,7 @@
 // Purpose: copies elements from one buffer to another, bit by bit.
-// Grid: one workgroup of THREADS invocations owns THREADS words of the target; an invocation owns one word, which is PER_WORD
+// Grid: one workgroup of THREADS invocations owns THREADS words of the destination; an invocation owns one word, which is PER_WORD
 // elements.
-// Bindings: 0 params, 1 source, 2 destination. Hooks: none.
-
-// Host twin: `kernel/params.rs`. Offsets are in elements, modulo 2^32, as in params.wgsl.
-struct CopyParams {
-    // The elements that this dispatch copies.
-    element_begin: u32,
-    element_count: u32,
-    grid_x: u32,
-    source_offset: u32,
-    destination_offset: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: CopyParams;
+// Bindings: 1 source, 2 destination. Hooks: none.
 
 // Words of DTYPE.
 @group(0) @binding(1) var<storage, read> source: array<u32>;

@@ -102,3 +102,20 @@ fn nan_bits(dtype: u32) -> u32 {
     }
     return select(0x7e00u, 0x7fc0u, dtype == BF16);
 }
+
+// Four elements of a half type.
+fn widen_four(dtype: u32, words: vec2<u32>) -> vec4<f32> {
+    return vec4<f32>(
+        widen(dtype, words.x, 0u),
+        widen(dtype, words.x, 1u),
+        widen(dtype, words.y, 0u),
+        widen(dtype, words.y, 1u),
+    );
+}
+
+fn narrow_four(dtype: u32, x: vec4<f32>) -> vec2<u32> {
+    return vec2<u32>(
+        narrow(dtype, x.x) | (narrow(dtype, x.y) << 16u),
+        narrow(dtype, x.z) | (narrow(dtype, x.w) << 16u),
+    );
+}

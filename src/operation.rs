@@ -53,6 +53,18 @@ pub(crate) struct OperationPass<P> {
     pub(crate) windows: Vec<Window>,
     /// Elements loaded and stored, by which submissions are cut.
     pub(crate) elements: u64,
+    /// The same work by vectors of 16 bytes, if the sizes allow it.
+    pub(crate) wide: Option<Wide<P>>,
+}
+
+/// What a pass is when certain operands begin at multiples of 16 bytes. The windows are the pass's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Wide<P> {
+    /// The bindings of those operands.
+    pub(crate) bindings: &'static [u32],
+    pub(crate) kernel: KernelConfig,
+    pub(crate) params: P,
+    pub(crate) workgroups: u32,
 }
 
 /// The part of an operand that a pass touches.
@@ -138,8 +150,9 @@ struct Place<'a> {
 impl<P: OperationParams> PreparedOperation<P> {
     pub(crate) async fn new(engine: &Engine, operation: Operation<P>) -> Result<Self> {
         for pass in &operation.passes {
-            let kernel = pass.kernel.clone();
-            engine.pipelines().get_or_create(engine.gpu(), kernel).await?;
+            // What buffers at usual offsets need; another kernel is compiled when they turn out otherwise.
+            let kernel = pass.wide.as_ref().map_or(&pass.kernel, |wide| &wide.kernel);
+            engine.pipelines().get_or_create(engine.gpu(), kernel.clone()).await?;
         }
         let mut workspace = Vec::new();
         for &bytes in &operation.workspace_bytes {
@@ -176,9 +189,12 @@ impl<P: OperationParams> PreparedOperation<P> {
         let mut params_bytes = vec![0u8; stride * self.operation.passes.len()];
         let mut prepared = Vec::new();
         for (pass, bytes) in self.operation.passes.iter().zip(params_bytes.chunks_exact_mut(stride)) {
-            let pipeline = self.engine.pipelines().get_or_create(gpu, pass.kernel.clone()).await?;
-            let grid = fold(pass.workgroups, caps);
-            let mut params = pass.params;
+            let (kernel, mut params, workgroups) = match self.wide(pass, operands)? {
+                Some(wide) => (&wide.kernel, wide.params, wide.workgroups),
+                None => (&pass.kernel, pass.params, pass.workgroups),
+            };
+            let pipeline = self.engine.pipelines().get_or_create(gpu, kernel.clone()).await?;
+            let grid = fold(workgroups, caps);
             params.set_grid_x(grid[0]);
             let mut places = Vec::new();
             for window in &pass.windows {
@@ -246,9 +262,51 @@ impl<P: OperationParams> PreparedOperation<P> {
         runs
     }
 
+    /// The pass by vectors, if it has that and the operands lie so.
+    fn wide<'p>(
+        &self,
+        pass: &'p OperationPass<P>,
+        operands: &[(Operand, Option<BufferAt<'_>>)],
+    ) -> Result<Option<&'p Wide<P>>> {
+        let Some(wide) = &pass.wide else { return Ok(None) };
+        for window in pass
+            .windows
+            .iter()
+            .filter(|window| wide.bindings.contains(&window.binding))
+        {
+            let (_, element_bytes, element_0) = self.find(window.source, operands)?;
+            let begin = element_0.wrapping_add(window.elements.start * element_bytes);
+            if !element_0.is_multiple_of(16) || !begin.is_multiple_of(16) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(wide))
+    }
+
     /// A window's place, and where element 0 lies from its start, modulo 2^32.
     fn place<'b>(&'b self, window: &Window, operands: &[(Operand, Option<BufferAt<'b>>)]) -> Result<(Place<'b>, u32)> {
-        let (buffer, element_bytes, element_0) = match window.source {
+        let (buffer, element_bytes, element_0) = self.find(window.source, operands)?;
+        let alignment = u64::from(self.engine.caps().limits.storage_offset_alignment_bytes).max(16);
+        let begin = element_0.wrapping_add(window.elements.start * element_bytes);
+        let end = element_0.wrapping_add(window.elements.end * element_bytes);
+        let start = begin / alignment * alignment;
+        let offset = element_0.wrapping_sub(start) as i64 / element_bytes as i64;
+        let place = Place {
+            binding: window.binding,
+            buffer,
+            offset_bytes: start,
+            size_bytes: end.next_multiple_of(4) - start,
+        };
+        Ok((place, offset as u32))
+    }
+
+    /// The buffer of a source, bytes of an element, and where element 0 lies in the buffer, modulo 2^64.
+    fn find<'b>(
+        &'b self,
+        source: Source,
+        operands: &[(Operand, Option<BufferAt<'b>>)],
+    ) -> Result<(&'b wgpu::Buffer, u64, u64)> {
+        Ok(match source {
             Source::Operand(operand) => {
                 let missing = || Error::MissingOperand { operand };
                 let used = self.used(operand).ok_or_else(missing)?;
@@ -263,19 +321,7 @@ impl<P: OperationParams> PreparedOperation<P> {
                 })?;
                 (&buffer.buffer, 4, 0u64.wrapping_sub(4 * first))
             }
-        };
-        let alignment = u64::from(self.engine.caps().limits.storage_offset_alignment_bytes).max(16);
-        let begin = element_0.wrapping_add(window.elements.start * element_bytes);
-        let end = element_0.wrapping_add(window.elements.end * element_bytes);
-        let start = begin / alignment * alignment;
-        let offset = element_0.wrapping_sub(start) as i64 / element_bytes as i64;
-        let place = Place {
-            binding: window.binding,
-            buffer,
-            offset_bytes: start,
-            size_bytes: end.next_multiple_of(4) - start,
-        };
-        Ok((place, offset as u32))
+        })
     }
 
     fn validate(&self, operands: &[(Operand, Option<BufferAt<'_>>)]) -> Result<()> {

@@ -198,13 +198,14 @@ fn limits_are_planned_for() {
                 (DType::F16, DType::F16),
                 (DType::F32, DType::Bf16),
             ] {
-                for (parts, heads, seqlen_q, dim) in [(7, 3, 17, 33), (5, 2, 40, 64)] {
+                // By words, by vectors, and by words where vectors would do but for the offset.
+                for (parts, heads, seqlen_q, dim, offset) in [(7, 3, 17, 33, 3), (5, 2, 40, 64, 0), (5, 2, 40, 64, 3)] {
                     let descriptor = MergeStatesDescriptor {
                         parts_dtype,
                         out_dtype,
                         ..MergeStatesDescriptor::new(parts, 1, heads, seqlen_q, dim)
                     };
-                    check(&name, &limited, &descriptor, &Parts::random(&descriptor, 5), 3);
+                    check(&name, &limited, &descriptor, &Parts::random(&descriptor, 5), offset);
                 }
             }
         }
@@ -239,10 +240,10 @@ fn extreme_states_merge_as_the_formula_says() {
         [infinity, 0.0, 0.0],
     ];
     for (name, engine) in engines() {
-        for out_dtype in DType::ALL {
+        for (out_dtype, dim) in DType::ALL.into_iter().flat_map(|dtype| [(dtype, 2), (dtype, 8)]) {
             let descriptor = MergeStatesDescriptor {
                 out_dtype,
-                ..MergeStatesDescriptor::new(3, 1, 1, columns.len() as u32, 2)
+                ..MergeStatesDescriptor::new(3, 1, 1, columns.len() as u32, dim)
             };
             let mut parts = Parts {
                 out: Vec::new(),
@@ -251,18 +252,23 @@ fn extreme_states_merge_as_the_formula_says() {
             for part in 0..3 {
                 for column in columns {
                     let spoiled = column[part] == -infinity;
-                    parts.out.extend(if spoiled {
+                    let [first, second] = if spoiled {
                         [f32::NAN, infinity]
                     } else {
                         [part as f32 + 1.5, -0.25]
-                    });
+                    };
+                    parts
+                        .out
+                        .extend((0..dim).map(|channel| if channel % 2 == 0 { first } else { second }));
                     parts.lse.push(column[part]);
                 }
             }
             check(&name, &engine, &descriptor, &parts, 0);
             // Not a number in the out of a part that counts.
             parts.out[0] = f32::NAN;
-            check(&name, &engine, &descriptor, &parts, 1);
+            for offset in [0, 1] {
+                check(&name, &engine, &descriptor, &parts, offset);
+            }
         }
     }
 }

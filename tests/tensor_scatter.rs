@@ -151,12 +151,15 @@ fn limits_are_planned_for() {
             let limited = engine.with_caps(caps);
             for dtype in [DType::F32, DType::Bf16] {
                 for mode in [ScatterMode::Linear, ScatterMode::Circular] {
-                    let descriptor = TensorScatterDescriptor {
-                        dtype,
-                        mode,
-                        ..TensorScatterDescriptor::new(3, 2, 29, 11, 33)
-                    };
-                    check(&name, &limited, &descriptor, &[20, -3, 0], ODD);
+                    // By words and by vectors.
+                    for (inner, offsets) in [(33, ODD), (32, ALIGNED), (32, ODD)] {
+                        let descriptor = TensorScatterDescriptor {
+                            dtype,
+                            mode,
+                            ..TensorScatterDescriptor::new(3, 2, 29, 11, inner)
+                        };
+                        check(&name, &limited, &descriptor, &[20, -3, 0], offsets);
+                    }
                 }
             }
         }

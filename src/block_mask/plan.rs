@@ -138,6 +138,7 @@ pub(super) fn plan(descriptor: &BlockMaskDescriptor<'_>, caps: &DeviceCaps) -> R
             workgroups: count,
             windows,
             elements: (range.end - range.start).saturating_mul(positions),
+            wide: None,
         }
     });
     Ok(Operation {

@@ -31,28 +31,42 @@ pub fn per_word(dtype: DType) -> u32 {
 /// `shaders/merge_states.wgsl`, from one storage type to another. It may `resume` from an earlier result in `out`, which
 /// must be `f32` then.
 pub fn merge_states(parts: DType, out: DType, resume: bool) -> KernelConfig {
+    let mut kernel = merge_kernel("merge_states", "merge_states.wgsl", [parts, out], resume);
+    kernel.constants.push(("OUT_PER_WORD", per_word(out)));
+    kernel
+}
+
+/// `shaders/merge_states_wide.wgsl`: the same by vectors of 16 bytes.
+pub fn merge_states_wide(parts: DType, out: DType, resume: bool) -> KernelConfig {
+    merge_kernel("merge_states_wide", "merge_states_wide.wgsl", [parts, out], resume)
+}
+
+fn merge_kernel(name: &'static str, file: &'static str, [parts, out]: [DType; 2], resume: bool) -> KernelConfig {
     let earlier = if resume {
         "merge/earlier.wgsl"
     } else {
         "merge/earlier_none.wgsl"
     };
     KernelConfig::operation(
-        "merge_states",
-        vec!["storage.wgsl", "state.wgsl", earlier, "merge_states.wgsl"],
+        name,
+        vec!["storage.wgsl", "state.wgsl", earlier, "merge/lse.wgsl", file],
         vec![
             ("THREADS", THREADS),
             ("PARTS_DTYPE", storage_type(parts)),
             ("OUT_DTYPE", storage_type(out)),
-            ("OUT_PER_WORD", per_word(out)),
         ],
     )
 }
 
-/// `shaders/copy.wgsl`.
-pub fn copy(dtype: DType) -> KernelConfig {
+/// `shaders/copy.wgsl`, or `wide`, `shaders/copy_wide.wgsl`: the same by vectors of 16 bytes.
+pub fn copy(dtype: DType, wide: bool) -> KernelConfig {
+    let (name, file) = match wide {
+        true => ("copy_wide", "copy_wide.wgsl"),
+        false => ("copy", "copy.wgsl"),
+    };
     KernelConfig::operation(
-        "copy",
-        vec!["storage.wgsl", "copy.wgsl"],
+        name,
+        vec!["storage.wgsl", "copy/params.wgsl", file],
         vec![
             ("THREADS", THREADS),
             ("DTYPE", storage_type(dtype)),
@@ -61,16 +75,22 @@ pub fn copy(dtype: DType) -> KernelConfig {
     )
 }
 
-/// `shaders/tensor_scatter.wgsl`, which may be `circular`, and may begin at row 0 for want of `write_indices`.
-pub fn tensor_scatter(dtype: DType, circular: bool, write_indices: bool) -> KernelConfig {
+/// `shaders/tensor_scatter.wgsl`, which may be `circular`, may begin at row 0 for want of `write_indices`, and may copy by
+/// vectors of 16 bytes.
+pub fn tensor_scatter(dtype: DType, circular: bool, write_indices: bool, wide: bool) -> KernelConfig {
     let indices = if write_indices {
         "scatter/indices.wgsl"
     } else {
         "scatter/indices_none.wgsl"
     };
+    let chunks = if wide {
+        "scatter/vectors.wgsl"
+    } else {
+        "scatter/words.wgsl"
+    };
     KernelConfig::operation(
         "tensor_scatter",
-        vec!["storage.wgsl", indices, "tensor_scatter.wgsl"],
+        vec!["storage.wgsl", indices, chunks, "tensor_scatter.wgsl"],
         vec![
             ("THREADS", THREADS),
             ("DTYPE", storage_type(dtype)),
@@ -86,13 +106,17 @@ pub fn all() -> Vec<KernelConfig> {
     for dtype in DType::ALL {
         for out_dtype in DType::ALL {
             kernels.push(merge_states(dtype, out_dtype, false));
+            kernels.push(merge_states_wide(dtype, out_dtype, false));
         }
         kernels.push(merge_states(dtype, DType::F32, true));
+        kernels.push(merge_states_wide(dtype, DType::F32, true));
     }
     for dtype in DType::ALL {
-        kernels.push(copy(dtype));
-        for (circular, write_indices) in [(false, false), (false, true), (true, false), (true, true)] {
-            kernels.push(tensor_scatter(dtype, circular, write_indices));
+        for wide in [false, true] {
+            kernels.push(copy(dtype, wide));
+            for (circular, write_indices) in [(false, false), (false, true), (true, false), (true, true)] {
+                kernels.push(tensor_scatter(dtype, circular, write_indices, wide));
+            }
         }
     }
     let mods = OwnedMods {

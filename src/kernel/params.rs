@@ -114,7 +114,7 @@ params! {
 }
 
 params! {
-    /// Twin of `MergeParams` in `shaders/merge_states.wgsl`.
+    /// Twin of `MergeParams` in `shaders/merge/lse.wgsl`.
     MergeParams {
         element_begin: u32,
         element_count: u32,
@@ -168,7 +168,7 @@ params! {
 }
 
 params! {
-    /// Twin of `CopyParams` in `shaders/copy.wgsl`.
+    /// Twin of `CopyParams` in `shaders/copy/params.wgsl`.
     CopyParams {
         element_begin: u32,
         element_count: u32,
@@ -181,8 +181,8 @@ params! {
 params! {
     /// Twin of `ScatterParams` in `shaders/tensor_scatter.wgsl`.
     ScatterParams {
-        words: u32,
-        words_of_row: u32,
+        chunks: u32,
+        chunks_of_row: u32,
         block_begin: u32,
         row_begin: u32,
         row_count: u32,

@@ -101,7 +101,9 @@ parts! {
     "emit/score.wgsl" [6 ReadWrite];
     "emit/stage.wgsl" [6 ReadWrite];
     "emit/weight.wgsl" [5 Read, 6 ReadWrite];
-    "copy.wgsl" [0 Uniform, 1 Read, 2 ReadWrite];
+    "copy.wgsl" [1 Read, 2 ReadWrite];
+    "copy/params.wgsl" [0 Uniform];
+    "copy_wide.wgsl" [1 Read, 2 ReadWrite];
     "fused.wgsl" [];
     "linear.wgsl" [6 ReadWrite];
     "load/key_bf16_scalar.wgsl" [2 Read];
@@ -147,7 +149,9 @@ parts! {
     "narrow.wgsl" [16 Read];
     "merge/earlier.wgsl" [5 Read];
     "merge/earlier_none.wgsl" [];
-    "merge_states.wgsl" [0 Uniform, 1 Read, 2 Read, 3 ReadWrite, 4 ReadWrite];
+    "merge/lse.wgsl" [0 Uniform, 2 Read, 4 ReadWrite];
+    "merge_states.wgsl" [1 Read, 3 ReadWrite];
+    "merge_states_wide.wgsl" [1 Read, 3 ReadWrite];
     "params.wgsl" [0 Uniform];
     "position.wgsl" [];
     "rope/angle_by_position.wgsl" [5 Read, 6 Read];
@@ -194,6 +198,8 @@ parts! {
     "score/bias_f32.wgsl" [8 Read];
     "scatter/indices.wgsl" [2 Read];
     "scatter/indices_none.wgsl" [];
+    "scatter/vectors.wgsl" [1 Read, 3 ReadWrite];
+    "scatter/words.wgsl" [1 Read, 3 ReadWrite];
     "score/bias_none.wgsl" [];
     "score/finish.wgsl" [];
     "score/softcap.wgsl" [];
@@ -205,8 +211,8 @@ parts! {
     "softmax.wgsl" [6 ReadWrite];
     "state.wgsl" [];
     "storage.wgsl" [];
+    "tensor_scatter.wgsl" [0 Uniform];
     "tile_lists.wgsl" [17 ReadWrite];
-    "tensor_scatter.wgsl" [0 Uniform, 1 Read, 3 ReadWrite];
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
     "tile/query_resident.wgsl" [];

@@ -8,7 +8,8 @@ use crate::kernel::operations::{self, THREADS, per_word};
 use crate::kernel::params::MergeParams;
 use crate::kernel::source::Access;
 use crate::operation::{
-    OperandUse, Operation, OperationParams, OperationPass, Source, Window, count, max_elements, pieces, window_elements,
+    OperandUse, Operation, OperationParams, OperationPass, Source, Wide, Window, count, max_elements, pieces,
+    window_elements,
 };
 use crate::problem::DType;
 
@@ -99,6 +100,9 @@ const LSE_PARTS: u32 = 2;
 const OUT: u32 = 3;
 const LSE: u32 = 4;
 const EARLIER_LSE: u32 = 5;
+
+/// Elements that one invocation owns in `shaders/merge_states_wide.wgsl`: whole vectors of 16 bytes of any type.
+const WIDE_ELEMENTS: u64 = 8;
 
 impl OperationParams for MergeParams {
     fn set_grid_x(&mut self, grid_x: u32) {
@@ -305,22 +309,31 @@ impl Planner<'_> {
         let words = element_count.div_ceil(per_word(out_dtype).into()) + 1;
         let part_count = merge.parts.end - merge.parts.start;
         // Every size keeps to 32 bits, as `count` saw to.
+        let params = MergeParams {
+            element_begin: elements.start as u32,
+            element_count: element_count as u32,
+            part_begin: first as u32,
+            part_end: merge.parts.end as u32,
+            out_part_stride: out_part_stride as u32,
+            lse_part_stride: lse_part_stride as u32,
+            head_dim_v: sizes.dim as u32,
+            negative_infinity: f32::NEG_INFINITY,
+            ..MergeParams::default()
+        };
+        let resume = merge.earlier.is_some();
+        let wide = sizes.dim.is_multiple_of(WIDE_ELEMENTS).then(|| Wide {
+            bindings: &[OUT_PARTS, OUT],
+            kernel: operations::merge_states_wide(parts_dtype, out_dtype, resume),
+            params,
+            workgroups: (element_count / WIDE_ELEMENTS).div_ceil(THREADS.into()) as u32,
+        });
         self.passes.push(OperationPass {
-            kernel: operations::merge_states(parts_dtype, out_dtype, merge.earlier.is_some()),
-            params: MergeParams {
-                element_begin: elements.start as u32,
-                element_count: element_count as u32,
-                part_begin: first as u32,
-                part_end: merge.parts.end as u32,
-                out_part_stride: out_part_stride as u32,
-                lse_part_stride: lse_part_stride as u32,
-                head_dim_v: sizes.dim as u32,
-                negative_infinity: f32::NEG_INFINITY,
-                ..MergeParams::default()
-            },
+            kernel: operations::merge_states(parts_dtype, out_dtype, resume),
+            params,
             workgroups: words.div_ceil(THREADS.into()) as u32,
             windows,
             elements: element_count * (part_count + 1),
+            wide,
         });
     }
 }

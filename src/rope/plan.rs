@@ -52,6 +52,7 @@ pub(crate) fn plan(problem: &RopeProblem, caps: &DeviceCaps, out_begins_odd: boo
             workgroups: params.units.div_ceil(THREADS),
             windows: BINDINGS.into_iter().filter_map(window).collect(),
             elements: region.elements(problem),
+            wide: None,
         }
     };
     Ok(Operation {

@@ -8,7 +8,8 @@ use crate::kernel::operations::{self, THREADS, per_word};
 use crate::kernel::params::{CopyParams, ScatterParams};
 use crate::kernel::source::Access;
 use crate::operation::{
-    OperandUse, Operation, OperationParams, OperationPass, Source, Window, count, max_elements, pieces, window_elements,
+    OperandUse, Operation, OperationParams, OperationPass, Source, Wide, Window, count, max_elements, pieces,
+    window_elements,
 };
 use crate::problem::{DType, MAX_ROWS};
 
@@ -200,6 +201,8 @@ pub(crate) fn plan_copy(descriptor: &TensorScatterDescriptor<'_>, caps: &DeviceC
     let elements = descriptor.sizes()?.cache();
     let dtype = descriptor.dtype;
     let most = window_elements(caps, dtype.bytes()).min(max_elements(caps) / 2);
+    // So that every piece but the last is one of whole vectors.
+    let most = most / per_vector(dtype) * per_vector(dtype);
     let passes = pieces(elements, most).map(|range| {
         let window = |binding, operand| Window {
             binding,
@@ -209,20 +212,29 @@ pub(crate) fn plan_copy(descriptor: &TensorScatterDescriptor<'_>, caps: &DeviceC
         let element_count = range.end - range.start;
         // The first word may begin with an element that is somebody else's.
         let words = element_count.div_ceil(per_word(dtype).into()) + 1;
+        // Every size keeps to 32 bits, as `sizes` saw to.
+        let params = CopyParams {
+            element_begin: range.start as u32,
+            element_count: element_count as u32,
+            ..CopyParams::default()
+        };
+        let per_vector = per_vector(dtype);
+        let by_vectors = range.start.is_multiple_of(per_vector) && element_count.is_multiple_of(per_vector);
         OperationPass {
-            kernel: operations::copy(dtype),
-            // Every size keeps to 32 bits, as `sizes` saw to.
-            params: CopyParams {
-                element_begin: range.start as u32,
-                element_count: element_count as u32,
-                ..CopyParams::default()
-            },
+            kernel: operations::copy(dtype, false),
+            params,
             workgroups: words.div_ceil(THREADS.into()) as u32,
             windows: vec![
                 window(SOURCE, Operand::PastCache),
                 window(DESTINATION, Operand::PresentCache),
             ],
             elements: 2 * element_count,
+            wide: by_vectors.then(|| Wide {
+                bindings: &[SOURCE, DESTINATION],
+                kernel: operations::copy(dtype, true),
+                params,
+                workgroups: (element_count / per_vector).div_ceil(THREADS.into()) as u32,
+            }),
         }
     });
     let operand = |operand, access| OperandUse {
@@ -343,19 +355,14 @@ fn update_pass(
         let batches = blocks.start / sizes.outer..(blocks.end - 1) / sizes.outer + 1;
         windows.push(window(WRITE_INDICES, Operand::WriteIndices, batches));
     }
-    // A row may begin and end within a word.
-    let per_word = u64::from(per_word(dtype));
-    let words_of_row = (sizes.inner + 2 * (per_word - 1)) / per_word;
     let row_count = rows.end - rows.start;
     let row_total = (blocks.end - blocks.start) * row_count;
-    let words = row_total * words_of_row;
-    let circular = descriptor.mode == ScatterMode::Circular;
-    OperationPass {
-        kernel: operations::tensor_scatter(dtype, circular, descriptor.write_indices),
-        // Every size keeps to 32 bits, as `sizes` saw to; a row has no more words than elements.
-        params: ScatterParams {
-            words: words as u32,
-            words_of_row: words_of_row as u32,
+    // Every size keeps to 32 bits, as `sizes` saw to; a row has no more chunks than elements.
+    let chunked = |chunks_of_row: u64| {
+        let chunks = row_total * chunks_of_row;
+        let params = ScatterParams {
+            chunks: chunks as u32,
+            chunks_of_row: chunks_of_row as u32,
             block_begin: blocks.start as u32,
             row_begin: rows.start as u32,
             row_count: row_count as u32,
@@ -366,9 +373,33 @@ fn update_pass(
             update_len: descriptor.update_len,
             inner: descriptor.inner,
             ..ScatterParams::default()
-        },
-        workgroups: words.div_ceil(THREADS.into()) as u32,
+        };
+        (params, chunks.div_ceil(THREADS.into()) as u32)
+    };
+    let circular = descriptor.mode == ScatterMode::Circular;
+    let kernel = |wide| operations::tensor_scatter(dtype, circular, descriptor.write_indices, wide);
+    // A row may begin and end within a word.
+    let per_word = u64::from(per_word(dtype));
+    let (params, workgroups) = chunked((sizes.inner + 2 * (per_word - 1)) / per_word);
+    OperationPass {
+        kernel: kernel(false),
+        params,
+        workgroups,
         windows,
         elements: 2 * row_total * sizes.inner,
+        wide: sizes.inner.is_multiple_of(per_vector(dtype)).then(|| {
+            let (params, workgroups) = chunked(sizes.inner / per_vector(dtype));
+            Wide {
+                bindings: &[UPDATE, PRESENT_CACHE],
+                kernel: kernel(true),
+                params,
+                workgroups,
+            }
+        }),
     }
+}
+
+/// Elements of a vector of 16 bytes.
+fn per_vector(dtype: DType) -> u64 {
+    16 / dtype.bytes()
 }
