@@ -418,3 +418,35 @@ fn validate_place(used: &OperandUse, at: BufferAt<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+/// Fails unless every window of every pass fits a binding, wherever its operand begins, and every grid folds.
+#[cfg(test)]
+pub(crate) fn assert_fits<P>(operation: &Operation<P>, caps: &DeviceCaps) {
+    for pass in &operation.passes {
+        for window in &pass.windows {
+            let (element_bytes, elements) = match window.source {
+                Source::Operand(operand) => operation
+                    .operands
+                    .iter()
+                    .find(|used| used.operand == operand)
+                    .map(|used| (used.element_bytes, 0..used.elements))
+                    .expect("a window is of an operand"),
+                Source::Workspace { index, first } => (4, first..first + operation.workspace_bytes[index] / 4),
+            };
+            assert!(window.elements.start < window.elements.end);
+            assert!(elements.start <= window.elements.start && window.elements.end <= elements.end);
+            let bytes = (window.elements.end - window.elements.start) * element_bytes;
+            // The worst that alignment adds before and behind.
+            let aligned = bytes + u64::from(caps.limits.storage_offset_alignment_bytes).max(16) + 3;
+            assert!(aligned <= caps.limits.max_storage_buffer_binding_bytes, "{window:?}");
+        }
+        let most = caps.limits.max_workgroups_per_dimension;
+        for workgroups in [Some(pass.workgroups), pass.wide.as_ref().map(|wide| wide.workgroups)] {
+            let grid = fold(workgroups.unwrap_or(1), caps);
+            assert!(
+                workgroups != Some(0) && grid.iter().all(|&size| size <= most),
+                "{grid:?}"
+            );
+        }
+    }
+}

@@ -125,7 +125,6 @@ pub(super) fn plan(descriptor: &BlockMaskDescriptor<'_>, caps: &DeviceCaps) -> R
         windows.extend(captures.iter().cloned());
         OperationPass {
             kernel: kernel.clone(),
-            wide: None,
             params: BlockMaskParams {
                 block_begin: u32::try_from(range.start).unwrap_or(u32::MAX),
                 blocks: count,
@@ -139,6 +138,7 @@ pub(super) fn plan(descriptor: &BlockMaskDescriptor<'_>, caps: &DeviceCaps) -> R
             workgroups: count,
             windows,
             elements: (range.end - range.start).saturating_mul(positions),
+            wide: None,
         }
     });
     Ok(Operation {

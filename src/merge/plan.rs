@@ -346,3 +346,76 @@ struct Merge {
     earlier: Option<Source>,
     dtypes: [DType; 2],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::assert_fits;
+
+    const MANY: MergeStatesDescriptor<'static> = MergeStatesDescriptor::new(9, 2, 8, 4096, 128);
+
+    fn caps(binding_bytes: u64) -> DeviceCaps {
+        let mut caps = DeviceCaps::default();
+        caps.limits.max_storage_buffer_binding_bytes = binding_bytes;
+        caps
+    }
+
+    #[test]
+    fn a_merge_that_fits_is_one_pass() {
+        let operation = plan(&MergeStatesDescriptor::new(8, 1, 32, 1, 128), &DeviceCaps::default()).unwrap();
+        assert_eq!(operation.passes.len(), 1);
+        assert!(operation.workspace_bytes.is_empty());
+    }
+
+    /// Every part of every row is read once, and every row's result is written last to where the caller wants it.
+    #[test]
+    fn passes_cover_all_and_fit() {
+        for binding_bytes in [1000, 50_000, 1 << 20, 40 << 20, 128 << 20] {
+            for (parts_dtype, out_dtype) in [(DType::F32, DType::F32), (DType::F16, DType::Bf16)] {
+                for (parts, rows, dim) in [(9, 4096, 128), (3, 100, 3), (1000, 7, 33), (70_000, 1, 1)] {
+                    let descriptor = MergeStatesDescriptor {
+                        parts_dtype,
+                        out_dtype,
+                        ..MergeStatesDescriptor::new(parts, 1, 1, rows, dim)
+                    };
+                    let caps = DeviceCaps {
+                        max_loop_trips: Some(65_535),
+                        ..caps(binding_bytes)
+                    };
+                    let operation = plan(&descriptor, &caps).unwrap();
+                    assert_fits(&operation, &caps);
+                    let mut read = vec![0u64; rows as usize];
+                    let mut last = vec![None; rows as usize];
+                    for pass in &operation.passes {
+                        let rows = pass.params.element_begin / dim
+                            ..(pass.params.element_begin + pass.params.element_count) / dim;
+                        let source = |binding| {
+                            let window = pass.windows.iter().find(|window| window.binding == binding);
+                            window.map(|window| matches!(window.source, Source::Operand(_)))
+                        };
+                        for row in rows.start as usize..rows.end as usize {
+                            if source(OUT_PARTS) == Some(true) {
+                                read[row] += u64::from(pass.params.part_end - pass.params.part_begin);
+                            }
+                            last[row] = source(OUT).zip(source(LSE));
+                        }
+                    }
+                    assert!(read.iter().all(|&read| read == u64::from(parts)), "{descriptor:?}");
+                    assert!(last.iter().all(|&last| last == Some((true, true))), "{descriptor:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn passes_are_short() {
+        let caps = DeviceCaps {
+            max_dispatch_flops: 1e7,
+            ..DeviceCaps::default()
+        };
+        let operation = plan(&MANY, &caps).unwrap();
+        assert_fits(&operation, &caps);
+        assert!(operation.passes.len() > 100);
+        assert!(operation.passes.iter().all(|pass| pass.elements <= max_elements(&caps)));
+    }
+}

@@ -403,3 +403,64 @@ fn update_pass(
 fn per_vector(dtype: DType) -> u64 {
     16 / dtype.bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::assert_fits;
+
+    #[test]
+    fn an_update_that_fits_is_one_pass() {
+        let descriptor = TensorScatterDescriptor::new(2, 8, 8192, 1, 128);
+        let caps = DeviceCaps::default();
+        assert_eq!(plan_update(&descriptor, &caps).unwrap().passes.len(), 1);
+        assert_eq!(plan_copy(&descriptor, &caps).unwrap().passes.len(), 1);
+    }
+
+    /// Every element is copied once; every row of the update meets every row of the cache in one pass.
+    #[test]
+    fn passes_cover_all_and_fit() {
+        for binding_bytes in [3000, 50_000, 1 << 20] {
+            for max_dispatch_flops in [1e5, 1e10] {
+                for dtype in [DType::F32, DType::F16] {
+                    for (batch, outer, cache_len, update_len, inner) in [
+                        (5, 2, 60, 7, 130),
+                        (2, 3, 500, 500, 5),
+                        (1, 1, 3000, 40, 64),
+                        (40_000, 1, 2, 1, 1),
+                    ] {
+                        let descriptor = TensorScatterDescriptor {
+                            dtype,
+                            ..TensorScatterDescriptor::new(batch, outer, cache_len, update_len, inner)
+                        };
+                        let mut caps = DeviceCaps {
+                            max_dispatch_flops,
+                            ..DeviceCaps::default()
+                        };
+                        caps.limits.max_storage_buffer_binding_bytes = binding_bytes;
+                        let (copy, update) = (
+                            plan_copy(&descriptor, &caps).unwrap(),
+                            plan_update(&descriptor, &caps).unwrap(),
+                        );
+                        assert_fits(&copy, &caps);
+                        assert_fits(&update, &caps);
+                        let mut end = 0;
+                        for pass in &copy.passes {
+                            assert_eq!(pass.params.element_begin, end);
+                            end += pass.params.element_count;
+                        }
+                        assert_eq!(end, batch * outer * cache_len * inner);
+                        let mut met = 0;
+                        for pass in &update.passes {
+                            let params = &pass.params;
+                            let rows = u64::from(params.chunks / params.chunks_of_row);
+                            met += rows * u64::from(params.slot_end - params.slot_begin);
+                        }
+                        let rows = u64::from(batch * outer) * u64::from(update_len);
+                        assert_eq!(met, rows * u64::from(cache_len));
+                    }
+                }
+            }
+        }
+    }
+}

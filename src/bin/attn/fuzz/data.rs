@@ -219,6 +219,7 @@ impl Data {
             cu_seqlens_q: words(Operand::CuSeqlensQ),
             cu_seqlens_k: words(Operand::CuSeqlensK),
             captures,
+            ..Default::default()
         }
     }
 

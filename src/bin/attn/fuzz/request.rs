@@ -44,6 +44,7 @@ pub fn descriptor(mould: &Mould, draw: &mut Draw) -> AttentionDescriptor<'static
         packed,
         outputs: outputs(mould, shape.seqlen_q, draw),
         algorithm: mould.algorithm,
+        ..Default::default()
     }
 }
 

@@ -183,9 +183,6 @@ impl<'a> Buffers<'a> {
             .map_while(|index| self.at(Operand::Capture(index)))
             .collect::<Vec<_>>();
         let inputs = Inputs {
-            query: needed(Operand::Query)?,
-            key: needed(Operand::Key)?,
-            value: needed(Operand::Value)?,
             mask: self.at(Operand::Mask),
             bias: self.at(Operand::Bias),
             key_padding: self.at(Operand::KeyPadding),
@@ -196,6 +193,7 @@ impl<'a> Buffers<'a> {
             cu_seqlens_q: self.at(Operand::CuSeqlensQ),
             cu_seqlens_k: self.at(Operand::CuSeqlensK),
             captures: &captures,
+            ..Inputs::new(needed(Operand::Query)?, needed(Operand::Key)?, needed(Operand::Value)?)
         };
         let outputs = OutputBuffers {
             out: needed(Operand::Out)?,
