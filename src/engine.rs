@@ -264,8 +264,12 @@ impl Engine {
             None => Ok(None),
             Some(tensor) => self.read_waiting(tensor, wait).await.map(Some),
         };
+        // A tensor of halves ends at a whole word; the numbers end where they end.
+        let mut out = self.read_as_waiting(&output.out, problem.dtypes().out, wait).await?;
+        let span = problem.extent(Operand::Out).map_or(0, |extent| extent.span());
+        out.truncate(usize::try_from(span).unwrap_or(usize::MAX));
         Ok(AttentionOutput {
-            out: self.read_as_waiting(&output.out, problem.dtypes().out, wait).await?,
+            out,
             lse: read(&output.lse).await?,
             weights: read(&output.weights).await?,
             scores: read(&output.scores).await?,

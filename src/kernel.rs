@@ -194,6 +194,21 @@ impl KernelConfig {
         &self.mods
     }
 
+    /// The same kernel with only one of the caller's functions, to find which one does not fit.
+    pub(crate) fn with_only(&self, function: &str) -> Self {
+        let mut kernel = self.clone();
+        kernel.mods.retain(|(name, _)| *name == function);
+        for part in &mut kernel.parts {
+            *part = match *part {
+                "mods/score_mod.wgsl" if function != "score_mod" => "mods/score_mod_none.wgsl",
+                "mods/mask_mod.wgsl" if function != "mask_mod" => "mods/mask_mod_none.wgsl",
+                "mods/prob_mod.wgsl" if function != "prob_mod" => "mods/prob_mod_none.wgsl",
+                kept => kept,
+            };
+        }
+        kernel
+    }
+
     pub(crate) fn captures(&self) -> &[OwnedCapture] {
         &self.captures
     }

@@ -113,17 +113,28 @@ async fn explain(gpu: &Gpu, kernel: &KernelConfig) -> Option<Error> {
             });
         }
     }
-    // Each is right by itself, so it does not fit: another signature, or a name that the kernels have already.
+    // Each is right by itself, so one does not fit (another signature, or a name that the kernels have already), or two do
+    // not fit together.
+    for &(function, _) in kernel.mods() {
+        let text = source::compose(&kernel.with_only(function), Unroll::Expanded, Dialect::default()).ok()?;
+        if let Some((message, ..)) = compile_error(gpu, text).await {
+            return Some(unfit(function, &message));
+        }
+    }
     let text = source::compose(kernel, Unroll::Expanded, Dialect::default()).ok()?;
     let (message, ..) = compile_error(gpu, text).await?;
-    Some(Error::Mod {
-        function: kernel.mods().first()?.0,
+    Some(unfit(kernel.mods().first()?.0, &message))
+}
+
+fn unfit(function: &'static str, message: &str) -> Error {
+    Error::Mod {
+        function,
         line: 1,
         column: 1,
         message: format!(
             "compiles alone, but not in the kernel (another signature, or a name that is taken): {message}"
         ),
-    })
+    }
 }
 
 /// The first error of a text, and its line and column from 1.

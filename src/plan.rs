@@ -81,16 +81,7 @@ impl Plan {
     pub fn new(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
         let shape = problem.shape();
         let mut reasons = Vec::new();
-        let tile = Tile::choose(&shape, caps.class, caps.tier, &caps.limits).ok_or(Error::Limit {
-            what: "the smallest tile".into(),
-            required: tuning::TILES
-                .iter()
-                .map(|tile| tile.workgroup_bytes(&shape).into())
-                .min()
-                .unwrap_or(0),
-            limit_name: "maxComputeWorkgroupStorageSize",
-            limit: caps.limits.max_workgroup_bytes.into(),
-        })?;
+        let tile = choose_tile(problem, caps)?;
         let algorithm = choose_algorithm(problem, tile, caps, &mut reasons)?;
         reasons.push(format!(
             "tile {}: {} query rows x {} keys, {} invocations, {} bytes of workgroup memory (tier {})",
@@ -360,6 +351,7 @@ fn choose_tile(problem: &Problem, caps: &DeviceCaps) -> Result<&'static Tile> {
         what: "the smallest tile".into(),
         required: tuning::TILES
             .iter()
+            .filter(|tile| tile.max_seqlen_q.is_none_or(|most| shape.seqlen_q <= most))
             .map(|tile| tile.workgroup_bytes(&shape).into())
             .min()
             .unwrap_or(0),

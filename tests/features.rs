@@ -91,6 +91,12 @@ fn windows() {
         appended_keys: 2,
         ..plain(45, 62)
     });
+    // The last rows' windows lie a tile and more behind the last key.
+    all.push(AttentionDescriptor {
+        window: window(Some(4), None, UPPER),
+        appended_keys: 2,
+        ..plain(100, 16)
+    });
     check_all(&all);
 }
 
@@ -553,6 +559,21 @@ fn broken_functions_are_explained() {
     // Right by itself, but not what the kernels call, or a name that they have.
     let signature = "fn score_mod(score: f32) -> f32 { return score; }";
     assert!(matches!(broken(signature, None), Error::Mod { .. }));
+    // It is the function that does not fit that is named, and not the first.
+    let taking_less = broken(
+        SCORE_MOD,
+        Some("fn mask_mod(batch: u32, head: u32, q_idx: u32) -> bool { return true; }"),
+    );
+    assert!(
+        matches!(
+            taking_less,
+            Error::Mod {
+                function: "mask_mod",
+                ..
+            }
+        ),
+        "{taking_less:?}"
+    );
     let taken = "fn load_query() -> f32 { return 1.0; }
 fn score_mod(score: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 { return score; }";
     assert!(matches!(broken(taken, None), Error::Mod { .. }));

@@ -11,7 +11,6 @@ use super::{request, wild};
 /// Everything of a case. [`Debug`](std::fmt::Debug) of it, without the data, is what a report shows.
 #[derive(Clone, Debug)]
 pub struct Case {
-    pub number: u64,
     pub kind: Kind,
     pub descriptor: AttentionDescriptor<'static>,
     pub data: Data,
@@ -83,7 +82,6 @@ impl Case {
             Err(_) => Data::default(),
         };
         let mut case = Self {
-            number,
             kind: Kind::Valid,
             descriptor,
             data,
