@@ -3,7 +3,7 @@
 //!
 //! One fused kernel with online softmax, which never stores a `seqlen_q x seqlen_k` matrix; three kernels (scores, softmax,
 //! weights x value) where the weights are wanted; multi-head blocks with their projections; and a CPU reference in `f64` that
-//! defines each of them. Everything is `f32`.
+//! defines each of them. Storage is `f32`, `f16` or `bf16`; arithmetic is `f32`.
 //!
 //! # One call
 //!
