@@ -168,8 +168,11 @@ fn the_dump_holds_every_output() {
                 .unwrap();
             let want = stored.tensor(name.as_str().unwrap()).unwrap();
             assert_eq!(got.shape(), want.shape(), "{name}");
+            let tolerance = |part: &str| case["tol"][role][part].as_f64().unwrap();
+            let (atol, rtol) = (tolerance("atol"), tolerance("rtol"));
             for (got, want) in numbers(&got).into_iter().zip(numbers(&want)) {
-                assert!((got - want).abs() < 1e-4 || got == want, "{name}: {got} {want}");
+                let right = got == want || (got - want).abs() <= atol + rtol * want.abs();
+                assert!(right, "{name}: {got} {want}");
             }
             outputs += 1;
         }
