@@ -470,8 +470,13 @@ impl Planner<'_> {
                 chunk: whole.chunk.clone(),
                 ..block
             });
-            blocks.collect()
+            blocks.collect::<Vec<_>>()
         };
+        // All rows of out lie in the workspace, or none.
+        let mut partial = false;
+        for region in &blocks {
+            partial |= self.value_passes(region, false)?.iter().any(|pass| pass.partial);
+        }
         let mut passes = Vec::new();
         let mut scores_bytes = 0;
         for region in blocks {
@@ -482,14 +487,13 @@ impl Planner<'_> {
             let stages = [
                 self.product_passes(Skeleton::Scores, Emit::Softmax, &region)?,
                 self.softmax_passes(&region, lse)?,
-                self.value_passes(&region)?,
+                self.value_passes(&region, partial)?,
             ];
             passes.extend(stages.into_iter().flatten().map(|pass| Pass {
                 block: block.clone(),
                 ..pass
             }));
         }
-        let partial = passes.iter().any(|pass| pass.partial);
         if partial {
             passes.extend(self.narrow_passes(&whole)?);
         }
@@ -647,13 +651,14 @@ impl Planner<'_> {
             .collect())
     }
 
-    fn value_passes(&self, region: &Region) -> Result<Vec<Pass>> {
+    /// Weights · value; `partial` says that out lies in the workspace even if no row's keys are cut here.
+    fn value_passes(&self, region: &Region, partial: bool) -> Result<Vec<Pass>> {
         let mut bounds = self.bounds(Skeleton::WeightedValues, Emit::Softmax);
         bounds.flops = 2.0 * f64::from(self.problem.shape().head_dim_v);
         bounds.max_kv = self.max_kv();
         let mut regions = bounds.split(region)?;
         let keys_cut = regions.iter().any(|piece| piece.kv != region.kv);
-        let partial = keys_cut && self.needs_partial();
+        let partial = partial || (keys_cut && self.needs_partial());
         if partial {
             self.accumulate_in_workspace(&mut bounds)?;
             regions = bounds.split(region)?;
