@@ -43,7 +43,7 @@ pub const TILES: &[Tile] = &[
         d4_chunk: 8,
         max_v_groups: 4,
         query_resident: true,
-        measured: "2026-11-24 llvmpipe 22.3.6: see docs/KERNELS.md",
+        measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Tiles",
     },
     Tile {
         name: "8x32 streamed",
@@ -56,7 +56,7 @@ pub const TILES: &[Tile] = &[
         d4_chunk: 8,
         max_v_groups: 4,
         query_resident: false,
-        measured: "2026-11-24 llvmpipe 22.3.6: see docs/KERNELS.md",
+        measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Tiles",
     },
     Tile {
         name: "32x32 resident",
@@ -69,7 +69,7 @@ pub const TILES: &[Tile] = &[
         d4_chunk: 8,
         max_v_groups: 4,
         query_resident: true,
-        measured: "2026-11-24 llvmpipe 22.3.6: see docs/KERNELS.md",
+        measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Tiles",
     },
     Tile {
         name: "32x32 streamed",
@@ -82,7 +82,7 @@ pub const TILES: &[Tile] = &[
         d4_chunk: 8,
         max_v_groups: 4,
         query_resident: false,
-        measured: "2026-11-24 llvmpipe 22.3.6: see docs/KERNELS.md",
+        measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Tiles",
     },
 ];
 
