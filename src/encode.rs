@@ -15,8 +15,8 @@ use crate::problem::{CausalAlignment, Dropout, DropoutKeep, Extent, Problem, dro
 use crate::rope::RopePositions;
 use crate::tensor::{BufferAt, Inputs, OutputBuffers};
 
-/// A prepared call on certain buffers: attention, or a whole multi-head block. [`encode`](Self::encode) it as often as you
-/// like; the contents of the buffers may change in between.
+/// A prepared call on certain buffers: attention, a whole multi-head block, or an operation beside them. [`encode`](Self::encode)
+/// it as often as you like; the contents of the buffers may change in between.
 #[derive(Debug, Default)]
 pub struct BoundAttention {
     pub(crate) dispatches: Vec<Dispatch>,

@@ -122,6 +122,60 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 //!
+//! # Keys in a cache, and in parts
+//!
+//! [`TensorScatter`] writes new rows into a cache, in place if you like. [`MergeStates`] joins attention over some of the keys
+//! with attention over others: `out` and `lse` of each part are all that it needs.
+//!
+//! ```
+//! use wgpu_attention::{AttentionDescriptor, AttentionShape, BufferAt, Engine, Inputs, Layout, Layouts, MergeInputs};
+//! use wgpu_attention::{MergeStatesDescriptor, OutputBuffers, Outputs, Strides, Tensor, TensorScatterDescriptor};
+//! use wgpu_attention::TensorScatterInputs;
+//!
+//! fn at(tensor: &Tensor, element: u64) -> BufferAt<'_> {
+//!     BufferAt { buffer: tensor.buffer(), offset_bytes: 4 * element }
+//! }
+//!
+//! let engine = Engine::new()?;
+//! let cached = |x: f32| engine.upload(&vec![x; 2 * 128 * 16]); // 2 heads, 128 rows of 16 channels
+//! let (key, value) = (cached(0.1)?, cached(0.2)?);
+//!
+//! // A new token: its key and value go to the last row.
+//! let token = |x: f32| engine.upload(&[x; 2 * 16]);
+//! let (query, new_key, new_value) = (token(0.3)?, token(0.4)?, token(0.5)?);
+//! let row = engine.upload_bytes(&127i32.to_le_bytes())?;
+//! let scatter = engine.prepare_tensor_scatter(&TensorScatterDescriptor::new(1, 2, 128, 1, 16))?;
+//! for (update, cache) in [(&new_key, &key), (&new_value, &value)] {
+//!     let inputs = TensorScatterInputs { write_indices: Some(at(&row, 0)), ..TensorScatterInputs::in_place(update) };
+//!     engine.run(&scatter.bind(&inputs, cache)?)?;
+//! }
+//!
+//! // Attention over the first 64 rows, and over the last 64, each to its place in one buffer.
+//! let cache = Layout::Strided(Strides { batch: 2 * 128 * 16, head: 128 * 16, row: 16 });
+//! let half = engine.prepare(&AttentionDescriptor {
+//!     shape: AttentionShape::new(1, 2, 1, 64, 16),
+//!     layouts: Layouts { key: cache, value: cache, ..Default::default() },
+//!     outputs: Outputs { lse: true, ..Default::default() },
+//!     ..Default::default()
+//! })?;
+//! let (out_parts, lse_parts) = (engine.allocate(2 * 4 * 2 * 16)?, engine.allocate(2 * 4 * 2)?);
+//! for part in 0..2 {
+//!     let inputs = Inputs::new(&query, at(&key, part * 64 * 16), at(&value, part * 64 * 16));
+//!     let outputs = OutputBuffers {
+//!         lse: Some(at(&lse_parts, part * 2)),
+//!         ..OutputBuffers::new(at(&out_parts, part * 2 * 16))
+//!     };
+//!     engine.run(&half.bind(&inputs, &outputs)?)?;
+//! }
+//! let merge = engine.prepare_merge_states(&MergeStatesDescriptor::new(2, 1, 2, 1, 16))?;
+//! let merged = merge.run(&MergeInputs::new(&out_parts, &lse_parts))?;
+//!
+//! let whole = engine.prepare(&AttentionDescriptor { shape: AttentionShape::new(1, 2, 1, 128, 16), ..Default::default() })?;
+//! let want = engine.read(&whole.run(&Inputs::new(&query, &key, &value))?.out)?;
+//! assert!(engine.read(&merged.out)?.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-6));
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+//!
 //! # Without a GPU
 //!
 //! [`reference`](mod@reference) computes all of it in `f64`; [`Problem`] and [`Plan`] are pure, so that a descriptor can be

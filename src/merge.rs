@@ -29,6 +29,16 @@ pub struct MergeInputs<'a> {
     pub lse_parts: BufferAt<'a>,
 }
 
+impl<'a> MergeInputs<'a> {
+    /// Both.
+    pub fn new(out_parts: impl Into<BufferAt<'a>>, lse_parts: impl Into<BufferAt<'a>>) -> Self {
+        Self {
+            out_parts: out_parts.into(),
+            lse_parts: lse_parts.into(),
+        }
+    }
+}
+
 /// What a merge writes. Neither may share a buffer with an input; both may lie in one buffer, if a multiple of the device's
 /// `minStorageBufferOffsetAlignment` lies between them.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +47,16 @@ pub struct MergeOutputs<'a> {
     pub out: BufferAt<'a>,
     /// `[batch, heads, seqlen_q]`, `f32`.
     pub lse: BufferAt<'a>,
+}
+
+impl<'a> MergeOutputs<'a> {
+    /// Both.
+    pub fn new(out: impl Into<BufferAt<'a>>, lse: impl Into<BufferAt<'a>>) -> Self {
+        Self {
+            out: out.into(),
+            lse: lse.into(),
+        }
+    }
 }
 
 /// What a merge of tensors gives back.
@@ -130,11 +150,9 @@ impl Engine {
             .upload_bytes_async(&descriptor.parts_dtype.narrow(out_parts))
             .await?;
         let lse_parts = self.upload_async(lse_parts).await?;
-        let inputs = MergeInputs {
-            out_parts: (&out_parts).into(),
-            lse_parts: (&lse_parts).into(),
-        };
-        let tensors = merge.run_waiting(&inputs, wait).await?;
+        let tensors = merge
+            .run_waiting(&MergeInputs::new(&out_parts, &lse_parts), wait)
+            .await?;
         let out = crate::readback::read_bytes(self.gpu(), tensors.out.buffer(), tensors.out.bytes(), wait).await?;
         Ok(MergedStates {
             out: descriptor.out_dtype.widen(&out),
@@ -204,11 +222,9 @@ impl MergeStates {
             out: engine.allocate_async(self.prepared.bytes(Operand::Out)).await?,
             lse: engine.allocate_async(self.prepared.bytes(Operand::Lse)).await?,
         };
-        let outputs = MergeOutputs {
-            out: (&tensors.out).into(),
-            lse: (&tensors.lse).into(),
-        };
-        let bound = self.bind_async(inputs, &outputs).await?;
+        let bound = self
+            .bind_async(inputs, &MergeOutputs::new(&tensors.out, &tensors.lse))
+            .await?;
         engine.run_bound(&bound, wait).await?;
         Ok(tensors)
     }

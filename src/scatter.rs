@@ -33,6 +33,25 @@ pub struct TensorScatterInputs<'a> {
     pub write_indices: Option<BufferAt<'a>>,
 }
 
+impl<'a> TensorScatterInputs<'a> {
+    /// A new cache from a past one; without write indices.
+    pub fn new(past_cache: impl Into<BufferAt<'a>>, update: impl Into<BufferAt<'a>>) -> Self {
+        Self {
+            past_cache: Some(past_cache.into()),
+            ..Self::in_place(update)
+        }
+    }
+
+    /// The present cache updated in place; without write indices.
+    pub fn in_place(update: impl Into<BufferAt<'a>>) -> Self {
+        Self {
+            past_cache: None,
+            update: update.into(),
+            write_indices: None,
+        }
+    }
+}
+
 impl Engine {
     /// Plans an update of a cache, and compiles what is not compiled yet.
     ///
@@ -127,9 +146,8 @@ impl Engine {
             }
         };
         let inputs = TensorScatterInputs {
-            past_cache: Some((&past_cache).into()),
-            update: (&update).into(),
             write_indices: write_indices.as_ref().map(Into::into),
+            ..TensorScatterInputs::new(&past_cache, &update)
         };
         let present = scatter.run_waiting(&inputs, wait).await?;
         let bytes = readback::read_bytes(self.gpu(), present.buffer(), present.bytes(), wait).await?;
@@ -184,17 +202,21 @@ impl TensorScatter {
     /// # Errors
     /// Missing, unexpected, too small, misplaced or shared buffers, each by operand.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn bind(&self, inputs: &TensorScatterInputs<'_>, present_cache: BufferAt<'_>) -> Result<BoundAttention> {
+    pub fn bind<'a>(
+        &self,
+        inputs: &TensorScatterInputs<'a>,
+        present_cache: impl Into<BufferAt<'a>>,
+    ) -> Result<BoundAttention> {
         pollster::block_on(self.bind_async(inputs, present_cache))
     }
 
     /// As [`bind`](Self::bind), for where blocking is not possible.
-    pub async fn bind_async(
+    pub async fn bind_async<'a>(
         &self,
-        inputs: &TensorScatterInputs<'_>,
-        present_cache: BufferAt<'_>,
+        inputs: &TensorScatterInputs<'a>,
+        present_cache: impl Into<BufferAt<'a>>,
     ) -> Result<BoundAttention> {
-        let present = (Operand::PresentCache, Some(present_cache));
+        let present = (Operand::PresentCache, Some(present_cache.into()));
         let update = self
             .update
             .bind(&[
@@ -232,7 +254,7 @@ impl TensorScatter {
     async fn run_waiting(&self, inputs: &TensorScatterInputs<'_>, wait: Wait) -> Result<Tensor> {
         let engine = self.update.engine();
         let present = engine.allocate_async(self.update.bytes(Operand::PresentCache)).await?;
-        let bound = self.bind_async(inputs, (&present).into()).await?;
+        let bound = self.bind_async(inputs, &present).await?;
         engine.run_bound(&bound, wait).await?;
         Ok(present)
     }

@@ -287,7 +287,7 @@ fn wrong_calls_are_errors() {
             update: (&update).into(),
             write_indices: indices.map(Into::into),
         };
-        scatter.bind(&inputs, present.into()).map(|_| ())
+        scatter.bind(&inputs, present).map(|_| ())
     };
     assert!(bind(Some(&past), Some(&indices), &present).is_ok());
     assert!(bind(None, Some(&indices), &present).is_ok());
