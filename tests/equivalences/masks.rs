@@ -13,10 +13,10 @@ fn a_window_without_bounds_is_none() {
     for_cases(16, |case| {
         let unbounded = AttentionDescriptor {
             window: window(None, None, case.alignment),
-            ..case.maybe_causal()
+            ..case.causal()
         };
         // Equal problems have equal plans, kernels and parameters.
-        prop_assert_eq!(problem(&unbounded), problem(&case.maybe_causal()));
+        prop_assert_eq!(problem(&unbounded), problem(&case.causal()));
         Ok(())
     });
 }
@@ -26,20 +26,18 @@ fn a_window_wider_than_the_sequence_closes_nothing() {
     for_cases(8, |case| {
         // From the first row to the last key, or the other way round, whatever the alignment.
         let least = case.shape.seqlen_q.max(case.shape.seqlen_k) - 1;
-        let whole = Request::random(case.maybe_causal(), case.seed);
+        let whole = Request::random(case.plain(), case.seed);
         for (left, right) in [
             (Some(least), Some(least)),
             (Some(least), None),
             (None, Some(least)),
             (Some(u32::MAX), Some(u32::MAX)),
         ] {
-            assert_same(
-                &whole,
-                &whole.with(AttentionDescriptor {
-                    window: window(left, right, case.alignment),
-                    ..case.maybe_causal()
-                }),
-            )?;
+            let windowed = AttentionDescriptor {
+                window: window(left, right, case.alignment),
+                ..case.plain()
+            };
+            assert_same(case, [&whole, &whole.with(windowed)])?;
         }
         Ok(())
     });
@@ -57,7 +55,7 @@ fn a_window_up_to_the_own_position_is_causal() {
             ..case.plain()
         };
         let causal = Request::random(causal, case.seed);
-        assert_same(&causal, &causal.with(windowed))
+        assert_same(case, [&causal, &causal.with(windowed)])
     });
 }
 
@@ -67,7 +65,7 @@ fn a_mask_may_be_bytes_a_bias_or_a_function() {
     for_cases(8, |case| {
         let masked = AttentionDescriptor {
             mask: Some(Broadcast::new(case.positions())),
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let masked = Request::random(masked, case.seed);
         let bytes = masked.inputs.mask.clone().unwrap();
@@ -82,14 +80,14 @@ fn a_mask_may_be_bytes_a_bias_or_a_function() {
         let biased = Request::new(
             AttentionDescriptor {
                 bias: Some(Broadcast::new(case.positions())),
-                ..case.maybe_causal()
+                ..case.causal()
             },
             OwnedInputs {
                 bias: Some(Numbers::F32(bias.collect())),
                 ..without.clone()
             },
         );
-        assert_same(&masked, &biased)?;
+        assert_same(case, [&masked, &biased])?;
 
         let [_, heads, rows, keys] = case.positions();
         let (words, sizes): (Vec<u32>, _) = (bytes.iter().map(|&byte| byte.into()).collect(), [heads, rows, keys]);
@@ -113,7 +111,7 @@ fn a_mask_may_be_bytes_a_bias_or_a_function() {
                         captures: &captures,
                         ..Default::default()
                     },
-                    ..case.maybe_causal()
+                    ..case.causal()
                 },
                 OwnedInputs {
                     captures: vec![
@@ -124,7 +122,7 @@ fn a_mask_may_be_bytes_a_bias_or_a_function() {
                 },
             )
         };
-        assert_same(&masked, &modified)
+        assert_same(case, [&masked, &modified])
     });
 }
 
@@ -157,6 +155,6 @@ fn lengths_are_boolean_key_padding() {
                 ..by_length.inputs.clone()
             },
         );
-        assert_same(&by_length, &by_byte)
+        assert_same(case, [&by_length, &by_byte])
     });
 }

@@ -10,7 +10,7 @@ use super::*;
 fn rotated_queries_and_keys_may_begin_anywhere() {
     for_cases(6, |case| {
         let shape = case.shape;
-        let request = Request::random(case.maybe_causal(), case.seed);
+        let request = Request::random(case.causal(), case.seed);
         let frequencies = RopeFrequencies::new(&RopeConfig::new(shape.head_dim)).unwrap();
         let rotated = |engine: &Engine, numbers: &Numbers, heads: u32, seqlen: u32, first: i32| {
             let descriptor = RopeDescriptor {
@@ -28,7 +28,7 @@ fn rotated_queries_and_keys_may_begin_anywhere() {
             engine.rope(&descriptor, &inputs).unwrap()
         };
         let begin = StdRng::seed_from_u64(case.seed).random_range(-100_000..100_000);
-        for (name, engine) in ENGINES.iter() {
+        for (name, engine) in case.engines() {
             let at = |first: i32| {
                 let inputs = OwnedInputs {
                     query: Numbers::F32(rotated(
@@ -47,7 +47,7 @@ fn rotated_queries_and_keys_may_begin_anywhere() {
                     )),
                     ..request.inputs.clone()
                 };
-                Request::new(case.maybe_causal(), inputs)
+                Request::new(case.causal(), inputs)
             };
             let [mut near, far] = [0, begin].map(at);
             // A channel is off by cos and sin's error, 1e-7, and three roundings of 6e-8, relative to its pair's length; a
@@ -72,7 +72,7 @@ fn rotated_queries_and_keys_may_begin_anywhere() {
                     key: Numbers::F32(rotated(engine, &request.inputs.key, shape.kv_heads, shape.seqlen_k, 1)),
                     ..near.inputs.clone()
                 };
-                let moved = Request::new(case.maybe_causal(), inputs).run(engine, Algorithm::Fused);
+                let moved = Request::new(case.causal(), inputs).run(engine, Algorithm::Fused);
                 prop_assert!(wanted.check("moved keys", &moved).is_err());
             }
         }

@@ -9,10 +9,10 @@ fn an_infinite_softcap_is_none() {
     for_cases(16, |case| {
         let capped = AttentionDescriptor {
             softcap: Some(f32::INFINITY),
-            ..case.maybe_causal()
+            ..case.causal()
         };
         // Equal problems have equal plans, kernels and parameters.
-        prop_assert_eq!(problem(&capped), problem(&case.maybe_causal()));
+        prop_assert_eq!(problem(&capped), problem(&case.causal()));
         Ok(())
     });
 }
@@ -22,10 +22,10 @@ fn a_far_softcap_is_nearly_none() {
     for_cases(8, |case| {
         let capped = AttentionDescriptor {
             softcap: Some(1e6),
-            ..case.maybe_causal()
+            ..case.causal()
         };
-        let plain = Request::random(case.maybe_causal(), case.seed);
-        assert_same(&plain, &plain.with(capped))
+        let without = Request::random(case.causal(), case.seed);
+        assert_same(case, [&without, &without.with(capped)])
     });
 }
 
@@ -36,7 +36,7 @@ fn a_softcap_may_be_a_function() {
     for_cases(6, |case| {
         let capped = AttentionDescriptor {
             softcap: Some(SOFTCAP),
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let modified = AttentionDescriptor {
             mods: wgpu_attention::Mods {
@@ -48,7 +48,7 @@ fn a_softcap_may_be_a_function() {
                 ),
                 ..Default::default()
             },
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let capped = Request::random(capped, case.seed);
         let softcap = f64::from(SOFTCAP);
@@ -62,7 +62,7 @@ fn a_softcap_may_be_a_function() {
         };
         // WGSL lets exp(-x) be off by 3 + 2 x units in the last place, of numbers that fall as fast: by at most 3 units of 1.
         // The difference and the sum have as much of it and half a unit each, so the quotient 9 at most, times the softcap.
-        assert_same_but(9.0 * softcap * f64::from(f32::EPSILON), &capped, &modified)
+        assert_same_but(9.0 * softcap * f64::from(f32::EPSILON), case, [&capped, &modified])
     });
 }
 
@@ -72,7 +72,7 @@ fn a_bias_may_be_a_function() {
         let sizes = case.positions();
         let biased = AttentionDescriptor {
             bias: Some(Broadcast::new(sizes)),
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let biased = Request::random(biased, case.seed);
         let bias = biased.inputs.bias.clone().unwrap().singles().clone();
@@ -97,7 +97,7 @@ fn a_bias_may_be_a_function() {
                 captures: &captures,
                 ..Default::default()
             },
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let score_mod = |score: f64, [batch, head, q_idx, kv_idx]: [u32; 4]| {
             score + f64::from(bias[(((batch * heads + head) * rows + q_idx) * keys + kv_idx) as usize])
@@ -119,7 +119,7 @@ fn a_bias_may_be_a_function() {
                 },
             )
         };
-        assert_same(&biased, &modified)
+        assert_same(case, [&biased, &modified])
     });
 }
 
@@ -128,7 +128,7 @@ fn alibi_is_a_bias() {
     for_cases(8, |case| {
         let sloped = AttentionDescriptor {
             alibi_slopes: true,
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let sloped = Request::random(sloped, case.seed);
         let slopes = sloped.inputs.alibi_slopes.clone().unwrap();
@@ -142,7 +142,7 @@ fn alibi_is_a_bias() {
         }
         let biased = AttentionDescriptor {
             bias: Some(Broadcast::new([1, heads, rows, keys])),
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let biased = Request::new(
             biased,
@@ -152,23 +152,23 @@ fn alibi_is_a_bias() {
                 ..sloped.inputs.clone()
             },
         );
-        assert_same(&sloped, &biased)
+        assert_same(case, [&sloped, &biased])
     });
 }
 
 #[test]
 fn sinks_of_negative_infinity_are_none() {
     for_cases(8, |case| {
-        let plain = Request::random(case.maybe_causal(), case.seed);
+        let without = Request::random(case.causal(), case.seed);
         let sunk = AttentionDescriptor {
             sinks: true,
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let inputs = OwnedInputs {
             sinks: Some(vec![f32::NEG_INFINITY; case.shape.heads as usize]),
-            ..plain.inputs.clone()
+            ..without.inputs.clone()
         };
-        assert_same(&plain, &Request::new(sunk, inputs))
+        assert_same(case, [&without, &Request::new(sunk, inputs)])
     });
 }
 
@@ -184,7 +184,7 @@ fn a_sink_is_an_appended_key_of_no_value() {
                 weights: false,
                 ..LSE_AND_WEIGHTS
             },
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let appended = AttentionDescriptor {
             shape: AttentionShape {
@@ -226,7 +226,7 @@ fn a_sink_is_an_appended_key_of_no_value() {
             sinks: None,
             ..sunk.inputs.clone()
         };
-        assert_same(&sunk, &Request::new(appended, inputs))
+        assert_same(case, [&sunk, &Request::new(appended, inputs)])
     });
 }
 
@@ -242,13 +242,13 @@ fn softmax_of_the_scores_is_the_weights() {
                 scores: Some(ScoreStage::Biased),
                 ..LSE_AND_WEIGHTS
             },
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let request = Request::random(descriptor, case.seed);
         let sinks = request.inputs.sinks.clone().unwrap();
         let (want, naive) = (request.reference(Precision::F64), request.reference(Precision::F32));
         let tolerance = Tolerance::derived(&naive.weights, &want.weights);
-        for (name, engine) in ENGINES.iter() {
+        for (name, engine) in case.engines() {
             for algorithm in BOTH {
                 let got = request.run(engine, algorithm);
                 let keys = case.shape.seqlen_k as usize;

@@ -30,7 +30,7 @@ fn packed_sequences_are_calls_of_their_own() {
                 weights: false,
                 ..LSE_AND_WEIGHTS
             },
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let mut request = Request::random(together, case.seed);
         let bounds = |bounds: &Option<Vec<u32>>| bounds.clone().unwrap();
@@ -70,7 +70,7 @@ fn packed_sequences_are_calls_of_their_own() {
                         weights: false,
                         ..LSE_AND_WEIGHTS
                     },
-                    ..case.maybe_causal()
+                    ..case.causal()
                 };
                 let inputs = OwnedInputs {
                     query: Numbers::F32(taken(&query, q.clone(), shape.heads * shape.head_dim)),
@@ -82,7 +82,7 @@ fn packed_sequences_are_calls_of_their_own() {
                 (q, Wanted::new([&Request::new(descriptor, inputs)], 0.0))
             })
             .collect();
-        for (name, engine) in ENGINES.iter() {
+        for (name, engine) in case.engines() {
             for algorithm in BOTH {
                 let got = request.run(engine, algorithm);
                 for (q, wanted) in &alone {
@@ -107,7 +107,7 @@ fn lengths_are_calls_with_fewer_keys() {
         let shape = case.shape;
         let with_lengths = AttentionDescriptor {
             key_padding: Some(KeyPadding::Lengths),
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let request = Request::random(with_lengths, case.seed);
         let rows = shape.heads * shape.seqlen_q;
@@ -130,7 +130,7 @@ fn lengths_are_calls_with_fewer_keys() {
                         seqlen_k: length,
                         ..shape
                     },
-                    ..case.maybe_causal()
+                    ..case.causal()
                 };
                 let inputs = OwnedInputs {
                     query: Numbers::F32(query),
@@ -141,7 +141,7 @@ fn lengths_are_calls_with_fewer_keys() {
                 (batch, length, Wanted::new([&Request::new(descriptor, inputs)], 0.0))
             })
             .collect();
-        for (name, engine) in ENGINES.iter() {
+        for (name, engine) in case.engines() {
             for algorithm in BOTH {
                 let got = request.run(engine, algorithm);
                 for (batch, length, wanted) in &alone {

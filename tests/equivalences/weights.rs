@@ -11,7 +11,7 @@ fn rows_of_weights_add_up_to_1() {
         let masked = AttentionDescriptor {
             mask: Some(Broadcast::new(case.positions())),
             sinks: case.seed % 2 == 0,
-            ..case.maybe_causal()
+            ..case.causal()
         };
         let request = Request::random(masked, case.seed);
         let (want, naive) = (request.reference(Precision::F64), request.reference(Precision::F32));
@@ -38,7 +38,7 @@ fn rows_of_weights_add_up_to_1() {
             .filter(|lse| lse.is_finite())
             .fold(0.0f64, |most, lse| most.max(lse.abs()));
         tolerance.absolute += f64::from(f32::EPSILON) * largest;
-        for (name, engine) in ENGINES.iter() {
+        for (name, engine) in case.engines() {
             for algorithm in BOTH {
                 let got: Vec<_> = request
                     .run(engine, algorithm)
@@ -58,7 +58,7 @@ fn rows_of_weights_add_up_to_1() {
 fn some_rows_of_weights_are_a_slice_of_all() {
     for_cases(8, |case| {
         let AttentionShape { seqlen_q, seqlen_k, .. } = case.shape;
-        let all = Request::random(case.maybe_causal(), case.seed);
+        let all = Request::random(case.causal(), case.seed);
         let (want, naive) = (all.reference(Precision::F64), all.reference(Precision::F32));
         let begin = case.seed as u32 % seqlen_q;
         let end = begin + 1 + (case.seed >> 32) as u32 % (seqlen_q - begin);
@@ -75,9 +75,9 @@ fn some_rows_of_weights_are_a_slice_of_all() {
                 rows: Some([begin, end]),
                 ..LSE_AND_WEIGHTS
             },
-            ..case.maybe_causal()
+            ..case.causal()
         });
-        for (name, engine) in ENGINES.iter() {
+        for (name, engine) in case.engines() {
             for algorithm in BOTH {
                 let got = some.run(engine, algorithm);
                 let name = format!("{name}, {algorithm:?}, rows {begin}..{end}");
@@ -94,7 +94,7 @@ fn some_rows_of_weights_are_a_slice_of_all() {
 fn dropping(case: Case, probability: f32, keep: DropoutKeep) -> AttentionDescriptor<'static> {
     AttentionDescriptor {
         dropout: Some(Dropout { probability, keep }),
-        ..case.maybe_causal()
+        ..case.causal()
     }
 }
 
@@ -109,14 +109,17 @@ fn dropout_of_nothing_is_none() {
                 offset: 3,
             },
         );
-        prop_assert_eq!(problem(&generated), problem(&case.maybe_causal()));
+        prop_assert_eq!(problem(&generated), problem(&case.causal()));
 
-        let plain = Request::random(case.maybe_causal(), case.seed);
+        let without = Request::random(case.causal(), case.seed);
         let kept = OwnedInputs {
             dropout_mask: Some(vec![1; case.positions().iter().product::<u32>() as usize]),
-            ..plain.inputs.clone()
+            ..without.inputs.clone()
         };
-        assert_same(&plain, &Request::new(dropping(case, 0.0, DropoutKeep::Given), kept))
+        assert_same(
+            case,
+            [&without, &Request::new(dropping(case, 0.0, DropoutKeep::Given), kept)],
+        )
     });
 }
 
@@ -140,7 +143,7 @@ fn a_given_mask_may_be_that_of_the_generator() {
             ..generated.inputs.clone()
         };
         let given = Request::new(dropping(case, probability, DropoutKeep::Given), given);
-        assert_same(&generated, &given)
+        assert_same(case, [&generated, &given])
     });
 }
 
