@@ -19,6 +19,8 @@ pub struct Attention {
     scores: Option<CountedBuffer>,
     lse_planes: Option<CountedBuffer>,
     partial: Option<CountedBuffer>,
+    parts: Option<CountedBuffer>,
+    part_lse: Option<CountedBuffer>,
     tile_lists: Option<CountedBuffer>,
     rope_steps: Option<CountedBuffer>,
 }
@@ -36,6 +38,8 @@ impl Attention {
         let planes_bytes = u64::from(workspace.lse_planes) * workspace.lse_plane_bytes;
         let lse_planes = allocate(engine, "attention lse", planes_bytes).await?;
         let partial = allocate(engine, "attention partial out", workspace.partial_bytes).await?;
+        let parts = allocate(engine, "attention parts", workspace.parts_bytes).await?;
+        let part_lse = allocate(engine, "attention lse of parts", workspace.part_lse_bytes).await?;
         let tile_lists = allocate(engine, "attention tile lists", workspace.tile_lists_bytes).await?;
         let rope_steps = match plan.problem().rope() {
             None => None,
@@ -58,6 +62,8 @@ impl Attention {
             scores,
             lse_planes,
             partial,
+            parts,
+            part_lse,
             tile_lists,
             rope_steps,
         })
@@ -91,6 +97,8 @@ impl Attention {
             scores: self.scores.as_ref(),
             lse_planes: self.lse_planes.as_ref(),
             partial: self.partial.as_ref(),
+            parts: self.parts.as_ref(),
+            part_lse: self.part_lse.as_ref(),
             tile_lists: self.tile_lists.as_ref(),
             rope_steps: self.rope_steps.as_ref(),
         }

@@ -30,6 +30,35 @@ impl Tier {
     pub const ALL: [Tier; 2] = [Tier::Portable, Tier::Extended];
 }
 
+/// Kernels of one design. All compute the same; which is fastest depends on the device.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Family {
+    /// Tiles of keys and values in workgroup memory: `shaders/fused.wgsl` and the three kernels. For GPUs, and everywhere.
+    Tile,
+    /// No workgroup memory: rows in registers, keys and values shared by `subgroupBroadcast`: `shaders/broadcast.wgsl`. For
+    /// software drivers.
+    Broadcast,
+    /// For few query rows: the keys cut into runs visited side by side, rows that share a key/value head visited together:
+    /// `shaders/split.wgsl`.
+    Split,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Family; 3] = [Family::Tile, Family::Broadcast, Family::Split];
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::Tile => "tile",
+            Family::Broadcast => "broadcast",
+            Family::Split => "split",
+        })
+    }
+}
+
 /// What kind of machine answers.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DeviceClass {
@@ -73,6 +102,10 @@ pub struct DeviceCaps {
     pub subgroup_sizes: Option<(u32, u32)>,
     /// Whether shaders may use `f16`.
     pub shader_f16: bool,
+    /// Whether shaders may use integers of 64 bits.
+    pub shader_int64: bool,
+    /// Only kernels of this family, where the device has what they need: for tests and measurements.
+    pub only_family: Option<Family>,
     /// Whether compute passes can be timed on the GPU.
     pub timestamps: bool,
     /// An invocation's loops end, silently, after this many trips in total (Mesa's llvmpipe before 25; measured on 22.3.6).
@@ -151,6 +184,8 @@ impl Default for DeviceCaps {
             limits: CapsLimits::PORTABLE,
             subgroup_sizes: None,
             shader_f16: false,
+            shader_int64: false,
+            only_family: None,
             timestamps: false,
             max_loop_trips: None,
             max_dispatch_flops: max_dispatch_flops(DeviceClass::Unknown),
@@ -193,6 +228,8 @@ impl DeviceCaps {
             limits,
             subgroup_sizes,
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
+            shader_int64: features.contains(wgpu::Features::SHADER_INT64),
+            only_family: None,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_loop_trips: max_loop_trips(&info.driver, &info.driver_info),
             max_dispatch_flops: max_dispatch_flops(class),
@@ -209,6 +246,7 @@ impl DeviceCaps {
             self.limits = self.limits.worst(CapsLimits::PORTABLE);
             self.subgroup_sizes = None;
             self.shader_f16 = false;
+            self.shader_int64 = false;
         }
         self
     }

@@ -7,7 +7,7 @@ use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{CountedBuffer, Gpu};
 use crate::kernel::params::Params;
-use crate::kernel::{Emit, FIRST_CAPTURE, KernelConfig, PARTIAL, ROPE_STEPS, Skeleton, TILE_LISTS};
+use crate::kernel::{Emit, FIRST_CAPTURE, KernelConfig, PART_LSE, PARTIAL, PARTS, ROPE_STEPS, Skeleton, TILE_LISTS};
 use crate::pipeline::{Pipeline, PipelineCache};
 use crate::plan::schedule::{Region, window};
 use crate::plan::{Lse, Pass, Plan, tile_lists_extent};
@@ -104,6 +104,8 @@ pub(crate) struct Binder<'a> {
     pub(crate) scores: Option<&'a CountedBuffer>,
     pub(crate) lse_planes: Option<&'a CountedBuffer>,
     pub(crate) partial: Option<&'a CountedBuffer>,
+    pub(crate) parts: Option<&'a CountedBuffer>,
+    pub(crate) part_lse: Option<&'a CountedBuffer>,
     pub(crate) tile_lists: Option<&'a CountedBuffer>,
     pub(crate) rope_steps: Option<&'a CountedBuffer>,
 }
@@ -188,6 +190,8 @@ impl Binder<'_> {
             self.scores,
             self.lse_planes,
             self.partial,
+            self.parts,
+            self.part_lse,
             self.tile_lists,
             self.rope_steps,
         ];
@@ -228,6 +232,10 @@ impl Binder<'_> {
         for &(binding, _) in pipeline.bindings.iter().filter(|&&(binding, _)| binding != 0) {
             if binding == TILE_LISTS {
                 places.push((binding, self.place_tile_lists(&mut params)?));
+                continue;
+            }
+            if binding == PARTS || binding == PART_LSE {
+                places.push((binding, self.place_parts(binding, &mut params)?));
                 continue;
             }
             if binding == ROPE_STEPS {
@@ -336,6 +344,27 @@ impl Binder<'_> {
 }
 
 impl Binder<'_> {
+    /// What runs of keys made of each row, or their lse, whole.
+    fn place_parts(&self, binding: u32, params: &mut Params) -> Result<Place<'_>> {
+        let (problem, workspace) = (self.plan.problem(), self.plan.workspace());
+        let (buffer, size_bytes) = match binding {
+            PARTS => (self.parts, workspace.parts_bytes),
+            _ => (self.part_lse, workspace.part_lse_bytes),
+        };
+        let buffer = buffer.ok_or(Error::MissingOperand { operand: Operand::Out })?;
+        let (parts, lse) = (problem.partial_extent()?, problem.lse_extent()?);
+        // The plan has made sure that all parts together can be bound.
+        params.part_stride = parts.span() as u32;
+        params.part_lse_stride = lse.span() as u32;
+        [params.scores_batch, params.scores_head, params.scores_row, _] = parts.strides;
+        [params.lse_batch, params.lse_head, ..] = lse.strides;
+        Ok(Place {
+            buffer: &buffer.buffer,
+            offset_bytes: 0,
+            size_bytes,
+        })
+    }
+
     /// What a rotary embedding turns by, whole.
     fn place_rope_steps(&self) -> Result<Place<'_>> {
         let buffer = self.rope_steps.ok_or(Error::MissingOperand {
@@ -400,9 +429,13 @@ fn region_params(problem: &Problem, pass: &Pass, plan: &Plan, grid: [u32; 2]) ->
     // A reach of 2^30 passes every end, and sums with it stay within 32 bits.
     let reach = |keys: Option<u32>| keys.map_or(1 << 30, |keys| keys.min(1 << 30) as i32);
     let chunk_count = match pass.skeleton {
-        Skeleton::Scores | Skeleton::Linear | Skeleton::AverageHeads => keys.div_ceil(plan.tile().tile_kv()),
+        Skeleton::Scores | Skeleton::Linear | Skeleton::AverageHeads => {
+            keys.div_ceil(plan.tile_of(pass.skeleton).tile_kv())
+        }
+        Skeleton::Split => pass.runs.count,
         _ => region.chunk.end - region.chunk.start,
     };
+    let packed = u64::from(region.q.end - region.q.start) * u64::from(shape.group_size());
     Params {
         batch_begin: region.batch.start,
         head_begin: region.head.start,
@@ -416,6 +449,9 @@ fn region_params(problem: &Problem, pass: &Pass, plan: &Plan, grid: [u32; 2]) ->
         workgroups: pass.workgroups,
         grid_x: grid[0],
         group_size: shape.group_size(),
+        packed_tiles: packed.div_ceil(plan.tile_of(pass.skeleton).tile_q.into()) as u32,
+        run_keys: pass.runs.keys,
+        part_count: pass.runs.count,
         masked_keys: problem.masked_keys(),
         heads: shape.heads,
         seqlen_q: shape.seqlen_q,

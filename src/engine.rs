@@ -9,8 +9,7 @@ use crate::encode::BoundAttention;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{Gpu, MemoryUse};
 use crate::kernel::binding_of;
-use crate::kernel::source::Unroll;
-use crate::pipeline::PipelineCache;
+use crate::pipeline::{PipelineCache, TextOptions};
 use crate::plan::Plan;
 use crate::problem::{AttentionDescriptor, DType, HostInputs, Problem};
 use crate::readback::{self, Wait};
@@ -87,7 +86,10 @@ impl Engine {
     /// A device of our own on this adapter, with its best limits and the features that kernels may use.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self> {
         let info = adapter.get_info();
-        let useful = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
+        let useful = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64;
         let required_features = adapter.features() & useful;
         let required_limits = adapter.limits();
         let (device, queue) = adapter
@@ -128,12 +130,12 @@ impl Engine {
         Self::assemble(self.shared.gpu.clone(), caps)
     }
 
-    /// The same device with kernels compiled from texts whose loops are left rolled: for the test that both compute the same.
+    /// The same device with kernels made of their texts in another way: for the tests that all compute the same.
     #[doc(hidden)]
     #[must_use]
-    pub fn with_unroll(&self, unroll: Unroll) -> Self {
+    pub fn with_text_options(&self, options: TextOptions) -> Self {
         let (gpu, caps) = (self.shared.gpu.clone(), self.shared.caps.clone());
-        let pipelines = PipelineCache::new(unroll);
+        let pipelines = PipelineCache::new(options);
         Self {
             shared: Arc::new(Shared { gpu, caps, pipelines }),
         }

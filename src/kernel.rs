@@ -21,6 +21,12 @@ use source::{Access, Extension, Part, part};
 pub enum Skeleton {
     /// Attention in one kernel with online softmax: `shaders/fused.wgsl`.
     Fused,
+    /// The same without workgroup memory, for software drivers: `shaders/broadcast.wgsl`.
+    Broadcast,
+    /// The same for few rows over many keys, by runs of keys: `shaders/split.wgsl`.
+    Split,
+    /// After it: what the runs made of each row, joined: `shaders/join.wgsl`.
+    Join,
     /// First of three: `shaders/scores.wgsl`.
     Scores,
     /// Second of three: `shaders/softmax.wgsl`.
@@ -41,8 +47,11 @@ pub enum Skeleton {
 
 impl Skeleton {
     /// All of them.
-    pub const ALL: [Skeleton; 8] = [
+    pub const ALL: [Skeleton; 11] = [
         Skeleton::Fused,
+        Skeleton::Broadcast,
+        Skeleton::Split,
+        Skeleton::Join,
         Skeleton::Scores,
         Skeleton::Softmax,
         Skeleton::WeightedValues,
@@ -56,6 +65,9 @@ impl Skeleton {
     pub fn name(self) -> &'static str {
         match self {
             Skeleton::Fused => "fused",
+            Skeleton::Broadcast => "broadcast",
+            Skeleton::Split => "split",
+            Skeleton::Join => "join",
             Skeleton::Scores => "scores",
             Skeleton::Softmax => "softmax",
             Skeleton::WeightedValues => "weighted_values",
@@ -92,6 +104,10 @@ pub struct Variant {
     pub partial: bool,
     /// Whether the device's shaders may use `f16`.
     pub shader_f16: bool,
+    /// Whether the split kernel leaves parts to join.
+    pub parts: bool,
+    /// Whether keys and values are loaded by 64 bits, where they lie at multiples of four elements.
+    pub wide: bool,
     /// Operands' bindings begin at multiples of four elements and every row does too.
     pub query_vec4: bool,
     /// As `query_vec4`, of key.
@@ -225,6 +241,11 @@ impl KernelConfig {
         bindings
     }
 
+    /// Whether a dialect has all of these extensions.
+    pub fn is_in(&self, dialect: source::Dialect) -> bool {
+        self.extensions().into_iter().all(|extension| extension.is_in(dialect))
+    }
+
     /// How many storage buffers it binds.
     pub(crate) fn storage_buffers(&self) -> u32 {
         let storage = self
@@ -273,6 +294,10 @@ pub(crate) fn binding_of(operand: Operand) -> u32 {
 /// The binding of `out` in the workspace, where it is read.
 pub(crate) const PARTIAL: u32 = 16;
 
+/// The bindings of what runs of keys made of each row, and of their lse.
+pub(crate) const PARTS: u32 = 21;
+pub(crate) const PART_LSE: u32 = 22;
+
 /// The binding of the lists of tiles that a block mask leaves to visit.
 pub(crate) const TILE_LISTS: u32 = 17;
 
@@ -319,20 +344,46 @@ fn attention_constants(
         constants.push(("TILE_Q", 1));
         return constants;
     }
-    if skeleton == Skeleton::Narrow {
+    if matches!(skeleton, Skeleton::Narrow | Skeleton::Join) {
         let dim = shape.head_dim_v;
         constants.extend([("TILE_Q", 1), ("HEAD_DIM_V", dim), ("DV4", dim.div_ceil(4))]);
         return constants;
     }
     constants.extend([
-        ("TX", tile.tx),
+        (
+            "TX",
+            match skeleton {
+                // A hook's four keys are neighbours.
+                Skeleton::Broadcast | Skeleton::Split => 1,
+                _ => tile.tx,
+            },
+        ),
         ("TY", tile.ty),
         ("ROWS", tile.rows()),
         ("TILE_Q", tile.tile_q),
         ("TILE_KV", tile.tile_kv()),
-        ("KV_STRIDE", tile.kv_stride()),
     ]);
-    if matches!(skeleton, Skeleton::Fused | Skeleton::Scores) {
+    if matches!(skeleton, Skeleton::Broadcast | Skeleton::Split) {
+        let dv4_chunk = tile.chunk_channels(shape.head_dim_v) / 4;
+        constants.extend([
+            ("LANES", tile.ty),
+            ("LANES4", tile.ty / 4),
+            ("D4", shape.head_dim.div_ceil(4)),
+            ("HEAD_DIM", shape.head_dim),
+            ("HEAD_DIM_V", shape.head_dim_v),
+            ("DV4", shape.head_dim_v.div_ceil(4)),
+            ("DV4_CHUNK", dv4_chunk),
+            ("V_CHUNKS", tile.v_chunks(shape.head_dim_v)),
+            ("KEYS", tile.tx),
+            ("D4_LOADS", shape.head_dim.div_ceil(4).div_ceil(tile.ty)),
+        ]);
+    } else {
+        constants.push(("KV_STRIDE", tile.kv_stride()));
+    }
+    if matches!(
+        skeleton,
+        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::Scores
+    ) {
         let stage = match variant.emit {
             Emit::Stage(ScoreStage::Scaled) => 1,
             Emit::Stage(ScoreStage::Capped) => 2,
@@ -350,7 +401,11 @@ fn attention_constants(
             ("Q_STRIDE", tile.q_stride(shape.head_dim)),
         ]);
     }
-    if let (Some(rope), Skeleton::Fused | Skeleton::Scores | Skeleton::Linear) = (problem.rope(), skeleton) {
+    let turns = matches!(
+        skeleton,
+        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::Scores | Skeleton::Linear
+    );
+    if let (Some(rope), true) = (problem.rope(), turns) {
         let interleaved = rope.pairing == RopePairing::Interleaved;
         constants.extend([
             ("ROTARY_DIM", rope.frequencies.rotary_dim()),

@@ -249,7 +249,7 @@ pub mod reference;
 
 pub use attention::Attention;
 pub use block_mask::{BlockIndices, BlockMaskBuilder, BlockMaskDescriptor, block_indices};
-pub use caps::{DeviceCaps, DeviceClass, Tier};
+pub use caps::{DeviceCaps, DeviceClass, Family, Tier};
 pub use encode::BoundAttention;
 #[cfg(not(target_arch = "wasm32"))]
 pub use engine::adapters;
@@ -262,6 +262,8 @@ pub use multi_head::{
     HeadWeights, MultiHeadAttention, MultiHeadBuffers, MultiHeadCall, MultiHeadDescriptor, MultiHeadInputs,
     MultiHeadOutput, MultiHeadParameters, PreparedMultiHead,
 };
+#[doc(hidden)]
+pub use pipeline::TextOptions;
 pub use plan::Plan;
 pub use problem::{
     Algorithm, AttentionDescriptor, AttentionRope, AttentionShape, BlockMaskShape, BlockState, Broadcast, Capture,

@@ -248,6 +248,8 @@ impl Linear {
             scores: None,
             lse_planes: None,
             partial: None,
+            parts: None,
+            part_lse: None,
             tile_lists: None,
             rope_steps: None,
         };

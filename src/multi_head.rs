@@ -411,6 +411,8 @@ impl PreparedMultiHead {
             scores: None,
             lse_planes: None,
             partial: None,
+            parts: None,
+            part_lse: None,
             tile_lists: None,
             rope_steps: None,
         }

@@ -17,17 +17,26 @@ pub(crate) struct Pipeline {
     pub(crate) bindings: Vec<(u32, Access)>,
 }
 
+/// How kernels are made of their texts. Only tests choose: that all compute the same.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TextOptions {
+    /// Whether loops are left rolled.
+    pub unroll: Unroll,
+    /// Whether the compiler checks every index of our own kernels too, as it does where a caller's function is in them.
+    pub checked: bool,
+}
+
 /// Compiles each kernel once.
 #[derive(Debug, Default)]
 pub(crate) struct PipelineCache {
-    unroll: Unroll,
+    text: TextOptions,
     pipelines: Mutex<HashMap<KernelConfig, Arc<Pipeline>>>,
 }
 
 impl PipelineCache {
-    pub(crate) fn new(unroll: Unroll) -> Self {
+    pub(crate) fn new(text: TextOptions) -> Self {
         Self {
-            unroll,
+            text,
             ..Self::default()
         }
     }
@@ -41,30 +50,28 @@ impl PipelineCache {
         {
             return Ok(Arc::clone(pipeline));
         }
-        let pipeline = Arc::new(create(gpu, &kernel, self.unroll).await?);
+        let pipeline = Arc::new(create(gpu, &kernel, self.text).await?);
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(pipelines.entry(kernel).or_insert(pipeline)))
     }
 }
 
-async fn create(gpu: &Gpu, kernel: &KernelConfig, unroll: Unroll) -> Result<Pipeline> {
+async fn create(gpu: &Gpu, kernel: &KernelConfig, options: TextOptions) -> Result<Pipeline> {
     let name = kernel.skeleton().name();
-    let text = source::compose(kernel, unroll, Dialect::default()).map_err(|message| Error::Validation {
+    let text = source::compose(kernel, options.unroll, Dialect::default()).map_err(|message| Error::Validation {
         operation: "compose a shader",
         message,
     })?;
     tracing::debug!(kernel = name, bytes = text.len(), "compiling");
     let bindings = kernel.bindings();
+    let trusted = !options.checked && keeps_within_bounds(gpu, kernel).await;
     let entries: Vec<_> = bindings
         .iter()
         .map(|&(binding, access)| layout_entry(binding, access))
         .collect();
     let created = gpu.scoped("compile a kernel", || {
         let device = &gpu.device;
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(name),
-            source: wgpu::ShaderSource::Wgsl(text.into()),
-        });
+        let module = module(device, name, text, trusted);
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(name),
             entries: &entries,
@@ -98,6 +105,44 @@ async fn create(gpu: &Gpu, kernel: &KernelConfig, unroll: Unroll) -> Result<Pipe
             .unwrap_or(Error::Validation { operation, message })),
         created => created,
     }
+}
+
+/// A shader module; `trusted` is without the checks of every index and loop that wgpu adds to unknown shaders, which made half as
+/// many instructions again for an AMD GPU (docs/KERNELS.md).
+#[allow(
+    unsafe_code,
+    reason = "our kernels keep within their bindings by themselves: the plan bounds what each dispatch reaches, and kernels clamp \
+              what they read of lengths and lists; tests/kernels.rs compares both ways"
+)]
+fn module(device: &wgpu::Device, name: &str, text: String, trusted: bool) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(name),
+        source: wgpu::ShaderSource::Wgsl(text.into()),
+    };
+    match trusted {
+        // SAFETY: as the reason above says.
+        true => unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) },
+        false => device.create_shader_module(descriptor),
+    }
+}
+
+/// Whether a kernel can do without checks: our own files can; a caller's function can if it indexes nothing, loops nowhere and
+/// names nothing of ours, which is to say compiles without it.
+async fn keeps_within_bounds(gpu: &Gpu, kernel: &KernelConfig) -> bool {
+    for (_, body) in kernel.mods() {
+        let words = |word: &str| {
+            body.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|part| part == word)
+        };
+        if body.contains('[') || ["for", "while", "loop"].into_iter().any(words) {
+            return false;
+        }
+        let (text, _) = source::alone(kernel, body);
+        if compile_error(gpu, text).await.is_some() {
+            return false;
+        }
+    }
+    true
 }
 
 /// What is wrong with a kernel that does not compile, in terms of the caller's own functions.

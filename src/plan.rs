@@ -7,7 +7,7 @@ pub mod workspace;
 
 use std::fmt;
 
-use crate::caps::DeviceCaps;
+use crate::caps::{DeviceCaps, Family};
 use crate::error::{Error, Operand, Result};
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, binding_of};
 use crate::problem::{Algorithm, DType, DropoutKeep, Extent, Problem};
@@ -20,11 +20,14 @@ use workspace::Workspace;
 pub struct Plan {
     problem: Problem,
     algorithm: Algorithm,
+    /// The tile of the fused kernels, and that of all others.
+    fused_tile: Tile,
     tile: Tile,
     passes: Vec<Pass>,
     workspace: Workspace,
     operands: Vec<Operand>,
     shader_f16: bool,
+    shader_int64: bool,
     max_submit_flops: f64,
     reasons: Vec<String>,
 }
@@ -46,10 +49,21 @@ pub struct Pass {
     pub lse: Lse,
     /// The region whose scores lie in the workspace meanwhile; `None` when they lie in the caller's weights, or nowhere.
     pub block: Option<Region>,
+    /// How the split kernel cuts the keys, and what is to be joined.
+    pub runs: Runs,
     /// Workgroups that have work.
     pub workgroups: u32,
     /// Floating-point operations, closed positions counted as open.
     pub flops: f64,
+}
+
+/// Runs of keys that workgroups of the split kernel visit side by side; none in other passes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Runs {
+    /// How many.
+    pub count: u32,
+    /// Keys of each but the last.
+    pub keys: u32,
 }
 
 /// Where a pass has the lse of its rows.
@@ -82,29 +96,57 @@ impl Plan {
         let shape = problem.shape();
         let mut reasons = Vec::new();
         let tile = choose_tile(problem, caps)?;
-        let algorithm = choose_algorithm(problem, tile, caps, &mut reasons)?;
+        let unsplit = Tile::choose_broadcast(problem, caps).unwrap_or_else(|| tile.clone());
+        let split = Tile::choose_split(problem, caps);
+        let mut fused_tile = split.as_ref().unwrap_or(&unsplit);
+        let algorithm = choose_algorithm(problem, [fused_tile, tile], caps, &mut reasons)?;
+        let mut planned = None;
+        if let (Some(split), Algorithm::Fused | Algorithm::Auto) = (&split, algorithm) {
+            planned = Planner {
+                problem,
+                caps,
+                fused_tile: split,
+                tile,
+            }
+            .split()?;
+            if planned.is_none() {
+                fused_tile = &unsplit;
+            }
+        }
+        let shown = match algorithm {
+            Algorithm::ThreeKernels => tile,
+            Algorithm::Auto | Algorithm::Fused => fused_tile,
+        };
         reasons.push(format!(
             "tile {}: {} query rows x {} keys, {} invocations, {} bytes of workgroup memory (tier {})",
-            tile.name,
-            tile.tile_q,
-            tile.tile_kv(),
-            tile.threads(),
-            tile.workgroup_bytes(&shape),
+            shown.name,
+            shown.tile_q,
+            shown.tile_kv(),
+            shown.threads(),
+            shown.workgroup_bytes(&shape),
             caps.tier,
         ));
-        let planner = Planner { problem, caps, tile };
-        let (passes, workspace) = match algorithm {
-            Algorithm::ThreeKernels => planner.three_kernels()?,
-            Algorithm::Auto | Algorithm::Fused => planner.fused()?,
+        let planner = Planner {
+            problem,
+            caps,
+            fused_tile,
+            tile,
+        };
+        let (passes, workspace) = match (planned, algorithm) {
+            (Some(planned), _) => planned,
+            (None, Algorithm::ThreeKernels) => planner.three_kernels()?,
+            (None, Algorithm::Auto | Algorithm::Fused) => planner.fused()?,
         };
         let plan = Self {
             problem: problem.clone(),
             algorithm,
+            fused_tile: fused_tile.clone(),
             tile: tile.clone(),
             passes,
             workspace,
             operands: problem.operands().collect(),
             shader_f16: caps.shader_f16,
+            shader_int64: caps.shader_int64,
             max_submit_flops: caps.max_dispatch_flops,
             reasons,
         };
@@ -114,7 +156,7 @@ impl Plan {
     /// Plans a projection: [`Problem::linear`].
     pub(crate) fn linear(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
         let tile = choose_tile(problem, caps)?;
-        let planner = Planner { problem, caps, tile };
+        let planner = Planner::of_tile(problem, caps, tile);
         let passes = planner.product_passes(Skeleton::Linear, Emit::Softmax, &Region::whole(problem, tile))?;
         Ok(Self::simple(problem, caps, tile, passes))
     }
@@ -122,7 +164,7 @@ impl Plan {
     /// Plans an average over heads: [`Problem::average_heads`].
     pub(crate) fn average_heads(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
         let tile = &tuning::ELEMENTWISE;
-        let planner = Planner { problem, caps, tile };
+        let planner = Planner::of_tile(problem, caps, tile);
         let mut bounds = planner.bounds(Skeleton::AverageHeads, Emit::Softmax);
         bounds.kv_in_grid = true;
         bounds.heads_in_loop = true;
@@ -144,11 +186,13 @@ impl Plan {
         let mut plan = Self {
             problem: problem.clone(),
             algorithm: Algorithm::ThreeKernels,
+            fused_tile: tile.clone(),
             tile: tile.clone(),
             passes,
             workspace: Workspace::default(),
             operands: Vec::new(),
             shader_f16: caps.shader_f16,
+            shader_int64: caps.shader_int64,
             max_submit_flops: caps.max_dispatch_flops,
             reasons: Vec::new(),
         };
@@ -171,7 +215,18 @@ impl Plan {
 
     /// The tile sizes chosen.
     pub fn tile(&self) -> &Tile {
-        &self.tile
+        match self.algorithm {
+            Algorithm::ThreeKernels => &self.tile,
+            Algorithm::Auto | Algorithm::Fused => &self.fused_tile,
+        }
+    }
+
+    /// The tile sizes of a kernel.
+    pub(crate) fn tile_of(&self, skeleton: Skeleton) -> &Tile {
+        match is_fused(skeleton) {
+            true => &self.fused_tile,
+            false => &self.tile,
+        }
     }
 
     /// The dispatches, in order.
@@ -200,8 +255,10 @@ impl Plan {
         KernelConfig::attention(
             pass.skeleton,
             &self.problem,
-            &self.tile,
+            self.tile_of(pass.skeleton),
             Variant {
+                parts: pass.runs.count > 1,
+                wide: self.shader_int64,
                 resume: pass.resume,
                 lse: pass.lse != Lse::None,
                 emit: pass.emit,
@@ -232,13 +289,19 @@ impl Plan {
     }
 
     fn explained(mut self, caps: &DeviceCaps) -> Self {
-        let whole = Region::whole(&self.problem, &self.tile);
+        let whole = Region::whole(&self.problem, self.tile());
         let shape = self.problem.shape();
         if whole.chunk.end > 1 {
             self.reasons.push(format!(
                 "{} chunks of {} value channels: an invocation's registers hold no more",
                 whole.chunk.end,
-                self.tile.chunk_channels(shape.head_dim_v)
+                self.tile().chunk_channels(shape.head_dim_v)
+            ));
+        }
+        if let Some(split) = self.passes.iter().find(|pass| pass.skeleton == Skeleton::Split) {
+            self.reasons.push(format!(
+                "few query rows: {} runs of {} keys side by side, {} rows that share a key/value head together",
+                split.runs.count, split.runs.keys, self.fused_tile.tile_q
             ));
         }
         if self.workspace.tile_lists_bytes > 0 {
@@ -296,9 +359,32 @@ pub(crate) fn tile_lists_extent(problem: &Problem, tile: &Tile) -> Result<Option
     Extent::contiguous(Operand::BlockMask, sizes).map(Some)
 }
 
-fn choose_algorithm(problem: &Problem, tile: &Tile, caps: &DeviceCaps, reasons: &mut Vec<String>) -> Result<Algorithm> {
+/// Whether a kernel works on the tiles of the fused ones.
+fn is_fused(skeleton: Skeleton) -> bool {
+    matches!(
+        skeleton,
+        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::TileLists
+    )
+}
+
+/// The fused kernel of a family.
+fn fused_skeleton(tile: &Tile) -> Skeleton {
+    match tile.family {
+        Family::Broadcast => Skeleton::Broadcast,
+        Family::Split => Skeleton::Split,
+        Family::Tile => Skeleton::Fused,
+    }
+}
+
+/// `tiles` are those of the fused kernel and of the three.
+fn choose_algorithm(
+    problem: &Problem,
+    tiles: [&Tile; 2],
+    caps: &DeviceCaps,
+    reasons: &mut Vec<String>,
+) -> Result<Algorithm> {
     let most = caps.limits.max_storage_buffers;
-    let buffers = |algorithm| storage_buffers(problem, tile, algorithm);
+    let buffers = |algorithm| storage_buffers(problem, tiles, algorithm);
     let (algorithm, why) = match problem.algorithm() {
         Algorithm::Fused => (Algorithm::Fused, "asked for"),
         Algorithm::ThreeKernels => (Algorithm::ThreeKernels, "asked for"),
@@ -330,14 +416,14 @@ fn choose_algorithm(problem: &Problem, tile: &Tile, caps: &DeviceCaps, reasons: 
 }
 
 /// The most storage buffers that a kernel of this way to compute binds.
-fn storage_buffers(problem: &Problem, tile: &Tile, algorithm: Algorithm) -> u32 {
+fn storage_buffers(problem: &Problem, [fused_tile, tile]: [&Tile; 2], algorithm: Algorithm) -> u32 {
     let variant = Variant {
         lse: problem.outputs().lse,
         ..Default::default()
     };
-    let skeletons: &[Skeleton] = match algorithm {
-        Algorithm::ThreeKernels => &[Skeleton::Scores, Skeleton::Softmax, Skeleton::WeightedValues],
-        Algorithm::Auto | Algorithm::Fused => &[Skeleton::Fused],
+    let (tile, skeletons): (_, &[Skeleton]) = match algorithm {
+        Algorithm::ThreeKernels => (tile, &[Skeleton::Scores, Skeleton::Softmax, Skeleton::WeightedValues]),
+        Algorithm::Auto | Algorithm::Fused => (fused_tile, &[fused_skeleton(fused_tile)]),
     };
     let counts = skeletons
         .iter()
@@ -347,7 +433,7 @@ fn storage_buffers(problem: &Problem, tile: &Tile, algorithm: Algorithm) -> u32 
 
 fn choose_tile(problem: &Problem, caps: &DeviceCaps) -> Result<&'static Tile> {
     let shape = problem.shape();
-    Tile::choose(&shape, caps.class, caps.tier, &caps.limits).ok_or_else(|| Error::Limit {
+    Tile::choose(&shape, caps).ok_or_else(|| Error::Limit {
         what: "the smallest tile".into(),
         required: tuning::TILES
             .iter()
@@ -363,14 +449,33 @@ fn choose_tile(problem: &Problem, caps: &DeviceCaps) -> Result<&'static Tile> {
 struct Planner<'a> {
     problem: &'a Problem,
     caps: &'a DeviceCaps,
+    /// The tile of the fused kernel, and that of all others.
+    fused_tile: &'a Tile,
     tile: &'a Tile,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn of_tile(problem: &'a Problem, caps: &'a DeviceCaps, tile: &'a Tile) -> Self {
+        Self {
+            problem,
+            caps,
+            fused_tile: tile,
+            tile,
+        }
+    }
+
+    fn tile_of(&self, skeleton: Skeleton) -> &'a Tile {
+        match is_fused(skeleton) {
+            true => self.fused_tile,
+            false => self.tile,
+        }
+    }
+
     fn fused(&self) -> Result<(Vec<Pass>, Workspace)> {
         let shape = self.problem.shape();
         let lse = self.problem.lse_extent()?;
-        let mut bounds = self.bounds(Skeleton::Fused, Emit::Softmax);
+        let skeleton = fused_skeleton(self.fused_tile);
+        let mut bounds = self.bounds(skeleton, Emit::Softmax);
         bounds.operands.retain(|bound| bound.operand != Operand::Lse);
         bounds.operands.push(BoundOperand {
             operand: Operand::Lse,
@@ -378,8 +483,8 @@ impl Planner<'_> {
             element_bytes: 4,
         });
         bounds.flops = 2.0 * (f64::from(shape.head_dim) + f64::from(shape.head_dim_v));
-        bounds.max_kv = self.max_kv();
-        let whole = Region::whole(self.problem, self.tile);
+        bounds.max_kv = self.max_kv(self.fused_tile);
+        let whole = Region::whole(self.problem, self.fused_tile);
         let mut regions = bounds.split(&whole)?;
         let keys_cut = regions.iter().any(|region| region.kv != whole.kv);
         let partial = keys_cut && self.needs_partial();
@@ -413,7 +518,7 @@ impl Planner<'_> {
                 lse,
                 partial,
                 resume: region.kv.start > 0,
-                ..bounds.pass(Skeleton::Fused, region)
+                ..bounds.pass(skeleton, region)
             });
         }
         if partial {
@@ -426,7 +531,6 @@ impl Planner<'_> {
         let workspace = Workspace {
             tile_lists_bytes,
             rope_steps_bytes: self.rope_steps_bytes(),
-            scores_bytes: 0,
             lse_planes: planes,
             lse_plane_bytes: 4 * lse.span(),
             partial_bytes: if partial {
@@ -434,9 +538,69 @@ impl Planner<'_> {
             } else {
                 0
             },
+            ..Workspace::default()
         };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
+    }
+
+    /// Few rows, all of the problem at once; `None` if that is too much for one dispatch.
+    fn split(&self) -> Result<Option<(Vec<Pass>, Workspace)>> {
+        let (shape, outputs, limits) = (self.problem.shape(), self.problem.outputs(), &self.caps.limits);
+        let tile = self.fused_tile;
+        let lse = self.problem.lse_extent()?;
+        let whole = Region::whole(self.problem, tile);
+        let mut bounds = self.bounds(Skeleton::Split, Emit::Softmax);
+        bounds.flops = 2.0 * (f64::from(shape.head_dim) + f64::from(shape.head_dim_v));
+        let keys = tile.run_keys(&shape);
+        let count = shape.seqlen_k.div_ceil(keys);
+        let [parts_bytes, part_lse_bytes] =
+            [self.problem.partial_extent()?, lse].map(|extent| 4 * extent.span() * u64::from(count));
+        let packed_tiles = (u64::from(shape.seqlen_q) * u64::from(shape.group_size())).div_ceil(tile.tile_q.into());
+        let workgroups = u64::from(shape.batch) * u64::from(shape.kv_heads) * packed_tiles * u64::from(count);
+        let fits = bounds.split(&whole)?.len() == 1
+            && keys <= self.max_kv(tile)
+            && workgroups <= limits.max_workgroups_per_dimension.into()
+            && parts_bytes.max(part_lse_bytes) <= limits.max_storage_buffer_binding_bytes.min(limits.max_buffer_bytes);
+        if !fits {
+            return Ok(None);
+        }
+        let final_lse = match outputs.lse {
+            true => Lse::Caller,
+            false if outputs.weights => Lse::Workspace(0),
+            false => Lse::None,
+        };
+        let runs = Runs { count, keys };
+        let mut passes = vec![Pass {
+            runs,
+            lse: if count > 1 { Lse::None } else { final_lse },
+            workgroups: u32::try_from(workgroups).unwrap_or(u32::MAX),
+            ..bounds.pass(Skeleton::Split, whole.clone())
+        }];
+        if count > 1 {
+            let one_row = self.one_row();
+            let mut bounds = self.bounds(Skeleton::Join, Emit::Softmax);
+            bounds.tile = &one_row;
+            bounds.whole_rows = true;
+            let regions = bounds.split(&Region { chunk: 0..1, ..whole })?;
+            passes.extend(regions.into_iter().map(|region| Pass {
+                runs,
+                lse: final_lse,
+                ..bounds.pass(Skeleton::Join, region)
+            }));
+        }
+        passes.extend(self.looks(outputs.weights)?);
+        let joined = count > 1;
+        let workspace = Workspace {
+            rope_steps_bytes: self.rope_steps_bytes(),
+            lse_planes: u32::from(matches!(final_lse, Lse::Workspace(_))),
+            lse_plane_bytes: 4 * lse.span(),
+            parts_bytes: if joined { parts_bytes } else { 0 },
+            part_lse_bytes: if joined { part_lse_bytes } else { 0 },
+            ..Workspace::default()
+        };
+        workspace.validate(self.caps)?;
+        Ok(Some((passes, workspace)))
     }
 
     fn three_kernels(&self) -> Result<(Vec<Pass>, Workspace)> {
@@ -499,7 +663,6 @@ impl Planner<'_> {
         }
         passes.extend(self.looks(looks_at_weights)?);
         let workspace = Workspace {
-            tile_lists_bytes: 0,
             rope_steps_bytes: self.rope_steps_bytes(),
             scores_bytes,
             lse_planes: u32::from(matches!(lse, Lse::Workspace(_))),
@@ -509,6 +672,7 @@ impl Planner<'_> {
             } else {
                 0
             },
+            ..Workspace::default()
         };
         workspace.validate(self.caps)?;
         Ok((passes, workspace))
@@ -522,7 +686,7 @@ impl Planner<'_> {
 
     /// Lists of the tiles that a block mask leaves to visit, `[batch, heads, units of rows, 1 + units of keys]`.
     fn tile_lists_extent(&self) -> Result<Option<Extent>> {
-        tile_lists_extent(self.problem, self.tile)
+        tile_lists_extent(self.problem, self.fused_tile)
     }
 
     /// Before all else: makes those lists.
@@ -560,10 +724,10 @@ impl Planner<'_> {
             most,
         )?;
         // For each unit of a lane: the blocks that it touches, and a look at what the other lanes found.
-        let units = self.tile.list_units(&mask);
+        let units = self.fused_tile.list_units(&mask);
         let touched = |unit: u32, block: u32| u64::from(unit.div_ceil(block)) + 2;
         let blocks = touched(units[0], mask.block_q) * (touched(units[1], mask.block_kv) + 1);
-        let threads = u64::from(self.tile.threads());
+        let threads = u64::from(self.fused_tile.threads());
         let trips = u64::from(extent.sizes[3]).div_ceil(threads) * (blocks + threads + 2);
         if let Some(limit) = self.caps.max_loop_trips {
             let name = "number of loop trips (a fault of this driver)";
@@ -655,7 +819,7 @@ impl Planner<'_> {
     fn value_passes(&self, region: &Region, partial: bool) -> Result<Vec<Pass>> {
         let mut bounds = self.bounds(Skeleton::WeightedValues, Emit::Softmax);
         bounds.flops = 2.0 * f64::from(self.problem.shape().head_dim_v);
-        bounds.max_kv = self.max_kv();
+        bounds.max_kv = self.max_kv(self.tile);
         let mut regions = bounds.split(region)?;
         let keys_cut = regions.iter().any(|piece| piece.kv != region.kv);
         let partial = partial || (keys_cut && self.needs_partial());
@@ -739,7 +903,8 @@ impl Planner<'_> {
             lse: true,
             ..Default::default()
         };
-        let bindings = KernelConfig::attention(skeleton, self.problem, self.tile, variant).bindings();
+        let tile = self.tile_of(skeleton);
+        let bindings = KernelConfig::attention(skeleton, self.problem, tile, variant).bindings();
         let bound = self.problem.operands().filter(|&operand| {
             bindings.iter().any(|&(binding, _)| binding == binding_of(operand)) && emit.binds(operand)
         });
@@ -752,20 +917,21 @@ impl Planner<'_> {
         });
         Bounds {
             operands: operands.collect(),
+            tile,
             ..self.unbound()
         }
     }
 
     /// The longest run of keys that one invocation may loop over.
-    fn max_kv(&self) -> u32 {
+    fn max_kv(&self, tile: &Tile) -> u32 {
         let shape = self.problem.shape();
         let keep = self.problem.dropout().map(|dropout| dropout.keep);
         let generates = matches!(keep, Some(DropoutKeep::Philox { .. }));
         // Before and after the loop over tiles: staging the query tile and the odds and ends.
         let outside = shape.head_dim.saturating_add(64);
         self.caps.max_loop_trips.map_or(u32::MAX, |most| {
-            let tiles = most.saturating_sub(outside) / self.tile.trips_per_tile(&shape, generates);
-            tiles.max(1).saturating_mul(self.tile.tile_kv())
+            let tiles = most.saturating_sub(outside) / tile.trips_per_tile(&shape, generates);
+            tiles.max(1).saturating_mul(tile.tile_kv())
         })
     }
 }

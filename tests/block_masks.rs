@@ -257,7 +257,7 @@ fn cut_plans_visit_the_same_tiles() {
         let mut few_trips = engine.caps().clone();
         few_trips.max_loop_trips = Some(900);
         let mut narrow = engine.caps().clone();
-        narrow.limits.max_workgroups_per_dimension = 4;
+        narrow.limits.max_workgroups_per_dimension = 5;
         narrow.max_dispatch_flops = 3e5;
         for caps in [few_trips, narrow] {
             let limited = engine.with_caps(caps);

@@ -50,6 +50,7 @@ fn validator(extensions: &[Extension]) -> naga::valid::Validator {
                 capabilities |= naga::valid::Capabilities::SUBGROUP;
                 operations = naga::valid::SubgroupOperationSet::all();
             }
+            Extension::Int64 => capabilities |= naga::valid::Capabilities::SHADER_INT64,
         }
     }
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
@@ -72,6 +73,7 @@ fn used_extensions(text: &str) -> Vec<Extension> {
     let uses = |extension: &Extension| match extension {
         Extension::F16 => words.clone().any(|word| word == "f16"),
         Extension::Subgroups => words.clone().any(|word| word.starts_with("subgroup")),
+        Extension::Int64 => words.clone().any(|word| word == "u64"),
     };
     Extension::ALL.iter().copied().filter(uses).collect()
 }
@@ -90,7 +92,8 @@ fn every_composition_is_valid() {
     for (index, kernel) in kernels.iter().enumerate() {
         let (text, module) = parse(kernel, Unroll::Expanded);
         validate(&text, &module, kernel);
-        if index % 17 == 0 {
+        // A broadcast's lane is a constant only once its loop is unrolled.
+        if index % 17 == 0 && !matches!(kernel.skeleton(), Skeleton::Broadcast | Skeleton::Split) {
             let (text, module) = parse(kernel, Unroll::Rolled);
             validate(&text, &module, kernel);
         }
@@ -100,7 +103,7 @@ fn every_composition_is_valid() {
 /// Both dialects are the same text below their directives, which are those of the extensions that it uses.
 #[test]
 fn dialects_differ_by_their_directives() {
-    for kernel in kernels() {
+    for kernel in kernels().into_iter().filter(|kernel| kernel.is_in(Dialect::Web)) {
         let [native, web] = [Dialect::Native, Dialect::Web].map(|dialect| {
             let text = compose(&kernel, Unroll::Expanded, dialect);
             let directives = kernel.extensions().into_iter().filter_map(|one| one.directive(dialect));
@@ -123,6 +126,7 @@ fn directives_are_what_naga_wants() {
         let body = match extension {
             Extension::F16 => "const half = 0.5h; fn f(x: f16) -> f16 { return x * half; }",
             Extension::Subgroups => "fn f(x: f32) -> f32 { return subgroupAdd(x); }",
+            Extension::Int64 => "fn f(x: u64) -> u32 { return u32(x >> 32u); }",
         };
         let text = |dialect| format!("{}\n{body}", extension.directive(dialect).unwrap_or_default());
         let module = naga::front::wgsl::parse_str(&text(Dialect::Native)).unwrap();

@@ -1,6 +1,6 @@
 // Purpose: from query · key to the score that softmax sees: scale, softcap, score_mod, biases, masks, appended keys. Uses the
-// hooks of slots `softcap`, `score_mod`, `alibi`, `bias`, `padding`, `causal`, `window`, `mask` and `block`; needs
-// tile/scores.wgsl. STAGE, a constant of the header, ends the way early where somebody wants the score of that stage.
+// hooks of slots `softcap`, `score_mod`, `alibi`, `bias`, `padding`, `causal`, `window`, `mask` and `block`. STAGE, a
+// constant of the header, ends the way early where somebody wants the score of that stage.
 
 const STAGE_SCALED: u32 = 1u;
 const STAGE_CAPPED: u32 = 2u;
@@ -29,22 +29,4 @@ fn finish_score(product: f32, position: Position, q_idx: u32, kv_idx: u32, wholl
         score = score + alibi_score(position, i, j) + added + padding_score(batch, j);
     }
     return select(CLOSED, open_score(score), open && kv_idx < position.sequence.kv_end);
-}
-
-// All of that on the whole tile.
-fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, lane: u32) -> ScoreTile {
-    let q_idx = position.q_first + lane / TX;
-    let kv_idx = visited.kv_first + lane % TX;
-    let open = visited.wholly_open;
-    var finished: ScoreTile;
-    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
-    }
-    return finished;
 }

@@ -20,6 +20,8 @@ use crate::rope::{RopeFrequencies, RopePairing, RopePositions};
 struct Choice {
     descriptor: AttentionDescriptor<'static>,
     tile: &'static Tile,
+    broadcast_tile: &'static Tile,
+    split_tile: &'static Tile,
     variant: Variant,
 }
 
@@ -35,12 +37,30 @@ const fn axis(settings: usize, set: fn(&mut Choice, usize)) -> Axis {
     Axis { settings, set }
 }
 
+/// Tiles of the broadcast family: each number of lanes, one row and several.
+const BROADCAST_TILES: [Tile; TILES.len()] = [
+    Tile::broadcast(8, 1),
+    Tile::broadcast(4, 1),
+    Tile::broadcast(16, 1),
+    Tile::broadcast(8, 2),
+];
+
+/// Tiles of the split family, likewise.
+const SPLIT_TILES: [Tile; TILES.len()] = [
+    Tile::split(8, 1, 2),
+    Tile::split(4, 1, 4),
+    Tile::split(16, 2, 1),
+    Tile::split(8, 3, 1),
+];
+
 /// Sizes of heads of query and key, and of value: multiples of four, odd, least, and more than a register tile holds.
 const HEAD_DIMS: [(u32, u32); 4] = [(64, 64), (1, 2), (128, 130), (130, 131)];
 
 /// The choices. A new hook joins by a line.
 const AXES: &[Axis] = &[
-    axis(TILES.len(), |choice, i| choice.tile = &TILES[i]),
+    axis(TILES.len(), |choice, i| {
+        (choice.tile, choice.broadcast_tile, choice.split_tile) = (&TILES[i], &BROADCAST_TILES[i], &SPLIT_TILES[i])
+    }),
     axis(HEAD_DIMS.len(), |choice, i| {
         (choice.descriptor.shape.head_dim, choice.descriptor.shape.head_dim_v) = HEAD_DIMS[i];
     }),
@@ -138,8 +158,11 @@ const AXES: &[Axis] = &[
     axis(3, |choice, i| {
         (choice.variant.lse, choice.variant.resume) = (i > 0, i > 1)
     }),
+    axis(2, |choice, i| choice.variant.parts = i > 0),
     axis(2, |choice, i| choice.variant.query_vec4 = i > 0),
-    axis(2, |choice, i| choice.variant.key_vec4 = i > 0),
+    axis(3, |choice, i| {
+        (choice.variant.key_vec4, choice.variant.wide) = (i > 0, i > 1);
+    }),
     axis(2, |choice, i| choice.variant.value_vec4 = i > 0),
     axis(2, |choice, i| choice.variant.out_vec4 = i > 0),
 ];
@@ -183,8 +206,8 @@ const FULL: [u32; 4] = [1, 2, 3, 5];
 /// use wgpu_attention::kernel::catalog;
 /// use wgpu_attention::kernel::source::{Dialect, Unroll, compose};
 ///
-/// for kernel in catalog::kernels(1) {
-///     let text = compose(&kernel, Unroll::Expanded, Dialect::Web)?;
+/// for kernel in catalog::kernels(1).iter().filter(|kernel| kernel.is_in(Dialect::Web)) {
+///     let text = compose(kernel, Unroll::Expanded, Dialect::Web)?;
 ///     assert!(text.contains("@compute"));
 /// }
 /// # Ok::<(), String>(())
@@ -211,7 +234,7 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
         descriptor: AttentionDescriptor {
             shape: AttentionShape::new(batch, heads, seqlen_q, seqlen_k, 1),
             algorithm: match skeleton {
-                Skeleton::Fused => Algorithm::Fused,
+                Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split => Algorithm::Fused,
                 Skeleton::Scores | Skeleton::Softmax | Skeleton::WeightedValues => Algorithm::ThreeKernels,
                 _ => Algorithm::Auto,
             },
@@ -219,6 +242,8 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
             ..Default::default()
         },
         tile: &TILES[0],
+        broadcast_tile: &BROADCAST_TILES[0],
+        split_tile: &SPLIT_TILES[0],
         variant: Variant::default(),
     };
     for (axis, &setting) in AXES.iter().zip(row) {
@@ -227,8 +252,16 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
     if skeleton == Skeleton::TileLists && choice.descriptor.block_mask.is_none() {
         return None;
     }
+    if matches!(skeleton, Skeleton::Split | Skeleton::Join) && choice.variant.resume {
+        return None;
+    }
     let problem = Problem::new(&choice.descriptor).ok()?;
-    Some(KernelConfig::attention(skeleton, &problem, choice.tile, choice.variant))
+    let tile = match skeleton {
+        Skeleton::Broadcast => choice.broadcast_tile,
+        Skeleton::Split => choice.split_tile,
+        _ => choice.tile,
+    };
+    Some(KernelConfig::attention(skeleton, &problem, tile, choice.variant))
 }
 
 /// Settings of some axes, in ascending order of the axes: (axis, setting).

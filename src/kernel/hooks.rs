@@ -41,6 +41,8 @@ pub(super) struct Hooks<'a> {
     softcap: File,
     dropout: File,
     guard: File,
+    add: File,
+    parts: bool,
     emit: File,
     mods: &'a OwnedMods,
 }
@@ -62,8 +64,14 @@ impl<'a> Hooks<'a> {
         );
         Self {
             query: load(Operand::Query, problem, variant.query_vec4, variant.shader_f16),
-            key: load(Operand::Key, problem, variant.key_vec4, variant.shader_f16),
-            value: load(Operand::Value, problem, variant.value_vec4, variant.shader_f16),
+            key: match variant.wide && variant.key_vec4 {
+                true => wide(Operand::Key, problem),
+                false => load(Operand::Key, problem, variant.key_vec4, variant.shader_f16),
+            },
+            value: match variant.wide && variant.value_vec4 {
+                true => wide(Operand::Value, problem),
+                false => load(Operand::Value, problem, variant.value_vec4, variant.shader_f16),
+            },
             query_tile: pick(
                 tile.query_resident,
                 "tile/query_resident.wgsl",
@@ -127,6 +135,12 @@ impl<'a> Hooks<'a> {
                 Some(DropoutKeep::Given) => "dropout/given.wgsl",
                 Some(DropoutKeep::Philox { .. }) => "dropout/philox.wgsl",
             },
+            add: pick(
+                problem.may_close(),
+                "broadcast/add_guarded.wgsl",
+                "broadcast/add_plain.wgsl",
+            ),
+            parts: variant.parts,
             guard: pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl"),
             emit: match variant.emit {
                 Emit::Softmax => "emit/score.wgsl",
@@ -164,9 +178,46 @@ impl<'a> Hooks<'a> {
                 parts.push(self.mask_mod());
                 parts.extend(&self.fused_block);
                 parts.extend(finish);
+                parts.push("tile/finish.wgsl");
                 parts.extend([self.value, self.guard, self.dropout, "tile/values.wgsl"]);
                 parts.extend(&self.out);
                 parts.extend([self.lse, self.acc, self.state, "fused.wgsl"]);
+            }
+            Skeleton::Broadcast => {
+                parts.extend(rows);
+                parts.extend(bounds);
+                parts.push(self.fused_visit);
+                parts.extend([self.query, self.key]);
+                parts.extend(&self.turns);
+                parts.push(self.mask_mod());
+                parts.extend(&self.fused_block);
+                parts.extend(finish);
+                parts.extend([self.value, self.add, self.dropout]);
+                parts.extend(&self.out);
+                parts.extend([self.lse, self.acc, self.state, "broadcast.wgsl"]);
+            }
+            Skeleton::Split => {
+                parts.extend(rows);
+                parts.extend(bounds);
+                parts.extend([self.query, self.key]);
+                parts.extend(&self.turns);
+                parts.push(self.mask_mod());
+                parts.extend(&self.block);
+                parts.extend(finish);
+                parts.extend([self.value, self.add, self.dropout]);
+                match self.parts {
+                    true => parts.push("split/parts.wgsl"),
+                    false => {
+                        parts.extend(&self.out);
+                        parts.extend([self.lse, "split/out.wgsl"]);
+                    }
+                }
+                parts.extend([self.state, "split.wgsl"]);
+            }
+            Skeleton::Join => {
+                parts.extend(rows);
+                parts.extend(&self.out);
+                parts.extend([self.lse, "join.wgsl"]);
             }
             Skeleton::Scores => {
                 parts.extend(rows);
@@ -176,7 +227,7 @@ impl<'a> Hooks<'a> {
                 parts.push(self.mask_mod());
                 parts.extend(&self.block);
                 parts.extend(finish);
-                parts.extend([self.emit, "scores.wgsl"]);
+                parts.extend(["tile/finish.wgsl", self.emit, "scores.wgsl"]);
             }
             Skeleton::Softmax => {
                 parts.extend(rows);
@@ -235,7 +286,9 @@ impl<'a> Hooks<'a> {
             ..
         } = self.mods;
         let called = match skeleton {
-            Skeleton::Fused | Skeleton::Scores => vec![("score_mod", score_mod), ("mask_mod", mask_mod)],
+            Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::Scores => {
+                vec![("score_mod", score_mod), ("mask_mod", mask_mod)]
+            }
             Skeleton::Softmax => vec![("prob_mod", prob_mod)],
             _ => Vec::new(),
         };
@@ -324,6 +377,18 @@ fn load(operand: Operand, problem: &Problem, vec4: bool, native: bool) -> File {
         Operand::Query => files!("query"),
         Operand::Key => files!("key"),
         _ => files!("value"),
+    }
+}
+
+/// The load hook of key or value for drivers whose loads cost by the number.
+fn wide(operand: Operand, problem: &Problem) -> File {
+    match (operand, problem.dtype(operand)) {
+        (Operand::Key, DType::F32) => "load/key_f32_wide.wgsl",
+        (Operand::Key, DType::F16) => "load/key_f16_wide.wgsl",
+        (Operand::Key, DType::Bf16) => "load/key_bf16_wide.wgsl",
+        (_, DType::F32) => "load/value_f32_wide.wgsl",
+        (_, DType::F16) => "load/value_f16_wide.wgsl",
+        (_, DType::Bf16) => "load/value_bf16_wide.wgsl",
     }
 }
 

@@ -26,11 +26,18 @@ pub enum Extension {
     F16,
     /// The built-in functions and values that begin with `subgroup`.
     Subgroups,
+    /// The type `u64`, which is naga's own.
+    Int64,
 }
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 2] = [Extension::F16, Extension::Subgroups];
+    pub const ALL: [Extension; 3] = [Extension::F16, Extension::Subgroups, Extension::Int64];
+
+    /// Whether a dialect has it at all.
+    pub fn is_in(self, dialect: Dialect) -> bool {
+        self != Extension::Int64 || dialect == Dialect::Native
+    }
 
     /// The line that switches it on, where the dialect wants one.
     pub fn directive(self, dialect: Dialect) -> Option<&'static str> {
@@ -39,6 +46,7 @@ impl Extension {
             (Extension::Subgroups, Dialect::Web) => Some("enable subgroups;"),
             // naga 30 has the functions without the line, and refuses the line.
             (Extension::Subgroups, Dialect::Native) => None,
+            (Extension::Int64, _) => None,
         }
     }
 }
@@ -90,6 +98,9 @@ macro_rules! parts {
 
 parts! {
     "average_heads.wgsl" [4 ReadWrite, 6 Read];
+    "broadcast.wgsl" [] needs Subgroups;
+    "broadcast/add_guarded.wgsl" [];
+    "broadcast/add_plain.wgsl" [];
     "block/aligned.wgsl" [];
     "block/lookup.wgsl" [15 Read];
     "block/none.wgsl" [];
@@ -105,15 +116,19 @@ parts! {
     "copy/params.wgsl" [0 Uniform];
     "copy_wide.wgsl" [1 Read, 2 ReadWrite];
     "fused.wgsl" [];
+    "join.wgsl" [21 Read, 22 Read];
     "linear.wgsl" [6 ReadWrite];
     "load/key_bf16_scalar.wgsl" [2 Read];
     "load/key_bf16_vec4.wgsl" [2 Read];
+    "load/key_bf16_wide.wgsl" [2 Read] needs Int64;
     "load/key_f16_native_scalar.wgsl" [2 Read] needs F16;
     "load/key_f16_native_vec4.wgsl" [2 Read] needs F16;
     "load/key_f16_scalar.wgsl" [2 Read];
     "load/key_f16_vec4.wgsl" [2 Read];
+    "load/key_f16_wide.wgsl" [2 Read] needs Int64;
     "load/key_f32_scalar.wgsl" [2 Read];
     "load/key_f32_vec4.wgsl" [2 Read];
+    "load/key_f32_wide.wgsl" [2 Read] needs Int64;
     "load/query_bf16_scalar.wgsl" [1 Read];
     "load/query_bf16_vec4.wgsl" [1 Read];
     "load/query_f16_native_scalar.wgsl" [1 Read] needs F16;
@@ -124,12 +139,15 @@ parts! {
     "load/query_f32_vec4.wgsl" [1 Read];
     "load/value_bf16_scalar.wgsl" [3 Read];
     "load/value_bf16_vec4.wgsl" [3 Read];
+    "load/value_bf16_wide.wgsl" [3 Read] needs Int64;
     "load/value_f16_native_scalar.wgsl" [3 Read] needs F16;
     "load/value_f16_native_vec4.wgsl" [3 Read] needs F16;
     "load/value_f16_scalar.wgsl" [3 Read];
     "load/value_f16_vec4.wgsl" [3 Read];
+    "load/value_f16_wide.wgsl" [3 Read] needs Int64;
     "load/value_f32_scalar.wgsl" [3 Read];
     "load/value_f32_vec4.wgsl" [3 Read];
+    "load/value_f32_wide.wgsl" [3 Read] needs Int64;
     "mask/boolean.wgsl" [7 Read];
     "mask/boolean_none.wgsl" [];
     "mask/causal.wgsl" [];
@@ -209,10 +227,14 @@ parts! {
     "sequence/packed.wgsl" [12 Read, 13 Read];
     "sequence/whole.wgsl" [];
     "softmax.wgsl" [6 ReadWrite];
+    "split.wgsl" [] needs Subgroups;
+    "split/out.wgsl" [];
+    "split/parts.wgsl" [21 ReadWrite, 22 ReadWrite];
     "state.wgsl" [];
     "storage.wgsl" [];
     "tensor_scatter.wgsl" [0 Uniform];
     "tile_lists.wgsl" [17 ReadWrite];
+    "tile/finish.wgsl" [];
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
     "tile/query_resident.wgsl" [];

@@ -7,7 +7,7 @@ use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
 use crate::kernel::{Emit, Skeleton};
 use crate::plan::tuning::Tile;
-use crate::plan::{Lse, Pass};
+use crate::plan::{Lse, Pass, Runs};
 use crate::problem::{Extent, KeyPadding, Problem};
 
 /// A box of the problem: what one dispatch computes.
@@ -200,6 +200,7 @@ impl Bounds<'_> {
             emit: Emit::default(),
             lse: Lse::None,
             block: None,
+            runs: Runs::default(),
             // next_cut has made sure that the number fits.
             workgroups: u32::try_from(self.workgroups(&region)).unwrap_or(u32::MAX),
             flops: self.flops(&region),

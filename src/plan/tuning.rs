@@ -1,13 +1,16 @@
 //! Tile sizes as dated rows, best first: the first row that fits the device and the problem is taken.
 
-use crate::caps::{CapsLimits, DeviceClass, Tier};
-use crate::problem::{AttentionShape, BlockMaskShape};
+use crate::Operand;
+use crate::caps::{DeviceCaps, DeviceClass, Family, Tier};
+use crate::problem::{AttentionShape, BlockMaskShape, DropoutKeep, Problem};
 
-/// One row: the sizes that the tile kernels are compiled with.
+/// One row: the sizes that the kernels of a family are compiled with.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Tile {
     /// The row's name, as plans show it.
     pub name: &'static str,
+    /// Which kernels it is for.
+    pub family: Family,
     /// The least tier that it needs.
     pub tier: Tier,
     /// Only for this class of device; `None` is any.
@@ -16,9 +19,9 @@ pub struct Tile {
     pub max_seqlen_q: Option<u32>,
     /// Query rows of a workgroup.
     pub tile_q: u32,
-    /// Invocations along the keys; each owns four keys, so a tile has `4 * tx` of them.
+    /// Invocations along the keys; in the tile family each owns four keys, so a tile has `4 * tx` of them.
     pub tx: u32,
-    /// Invocations along the query rows.
+    /// Invocations along the query rows; in the broadcast family a subgroup, and as many keys.
     pub ty: u32,
     /// Channels of query and key staged at a time, in vec4.
     pub d4_chunk: u32,
@@ -34,6 +37,7 @@ pub struct Tile {
 pub const TILES: &[Tile] = &[
     Tile {
         name: "8x32 resident",
+        family: Family::Tile,
         tier: Tier::Extended,
         class: None,
         max_seqlen_q: Some(8),
@@ -47,6 +51,7 @@ pub const TILES: &[Tile] = &[
     },
     Tile {
         name: "8x32 streamed",
+        family: Family::Tile,
         tier: Tier::Portable,
         class: None,
         max_seqlen_q: Some(8),
@@ -60,6 +65,7 @@ pub const TILES: &[Tile] = &[
     },
     Tile {
         name: "32x32 resident",
+        family: Family::Tile,
         tier: Tier::Extended,
         class: None,
         max_seqlen_q: None,
@@ -73,6 +79,7 @@ pub const TILES: &[Tile] = &[
     },
     Tile {
         name: "32x32 streamed",
+        family: Family::Tile,
         tier: Tier::Portable,
         class: None,
         max_seqlen_q: None,
@@ -89,6 +96,7 @@ pub const TILES: &[Tile] = &[
 /// For kernels that own one row and 64 keys a workgroup, with no products: the average of heads.
 pub const ELEMENTWISE: Tile = Tile {
     name: "1x64",
+    family: Family::Tile,
     tier: Tier::Portable,
     class: None,
     max_seqlen_q: None,
@@ -101,36 +109,178 @@ pub const ELEMENTWISE: Tile = Tile {
     measured: "bound by memory on every device: not tuned",
 };
 
+/// How many query rows an invocation of the broadcast family owns: each loads a key for all of them, so more is faster, while the
+/// text, and with it the driver's time to compile, grows with rows times channels.
+struct BroadcastRows {
+    /// Only for problems of at least so many operations: these are worth a longer compilation.
+    min_flops: f64,
+    /// The most vec4 of query and out together that an invocation holds.
+    max_vec4s: u32,
+    _measured: &'static str,
+}
+
+const BROADCAST_ROWS: &[BroadcastRows] = &[
+    BroadcastRows {
+        min_flops: 4e9,
+        max_vec4s: 256,
+        _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+    },
+    BroadcastRows {
+        min_flops: 0.0,
+        max_vec4s: 192,
+        _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+    },
+];
+
+/// The most rows of an invocation of the broadcast family.
+const MAX_BROADCAST_ROWS: u32 = 8;
+
+/// The same where each score loads something of its own: a mask, a bias. Drivers that compile slowly do so by the load.
+const MAX_BROADCAST_ROWS_LOADING: u32 = 2;
+
+/// The split family is for at most so many query rows; with more, the broadcast family shares each key among more of them.
+const MAX_SPLIT_SEQLEN_Q: u32 = 8;
+
+/// The most vec4 of query and out together that an invocation of the split family holds.
+const MAX_SPLIT_VEC4S: u32 = 512;
+
+/// How many workgroups keep a device of the split family's class busy, and the fewest keys that are worth a run.
+const SPLIT_WORKGROUPS: u64 = 32;
+const MIN_RUN_KEYS: u64 = 128;
+
+/// The most vec4 of a key that an invocation of the broadcast family loads: each is a load of its own in the text.
+const MAX_BROADCAST_D4: u32 = 64;
+
 impl Tile {
-    /// The first row that fits; there is one for every device that WebGPU allows.
-    pub(crate) fn choose(
-        shape: &AttentionShape,
-        class: DeviceClass,
-        tier: Tier,
-        limits: &CapsLimits,
-    ) -> Option<&'static Tile> {
+    /// The first row of the tile family that fits; there is one for every device that WebGPU allows.
+    pub(crate) fn choose(shape: &AttentionShape, caps: &DeviceCaps) -> Option<&'static Tile> {
         TILES.iter().find(|tile| {
-            tile.tier <= tier
-                && tile.class.is_none_or(|only| only == class)
+            tile.tier <= caps.tier
+                && tile.class.is_none_or(|only| only == caps.class)
                 && tile.max_seqlen_q.is_none_or(|most| shape.seqlen_q <= most)
-                && tile.threads() <= limits.max_invocations
-                && tile.workgroup_bytes(shape) <= limits.max_workgroup_bytes
+                && tile.threads() <= caps.limits.max_invocations
+                && tile.workgroup_bytes(shape) <= caps.limits.max_workgroup_bytes
         })
+    }
+
+    /// A tile of the broadcast family, if that is for this device and problem.
+    pub(crate) fn choose_broadcast(problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
+        let shape = problem.shape();
+        let wanted = match caps.only_family {
+            Some(only) => only == Family::Broadcast,
+            None => caps.class == DeviceClass::Cpu,
+        };
+        // Lanes are counted in the text, so their number must be known.
+        let (least, most) = caps.subgroup_sizes?;
+        let fits = least == most && [4, 8, 16].contains(&least) && least <= caps.limits.max_invocations;
+        let d4 = shape.head_dim.div_ceil(4);
+        if !wanted || !fits || d4 > MAX_BROADCAST_D4 {
+            return None;
+        }
+        let budget = BROADCAST_ROWS
+            .iter()
+            .find(|row| shape.flops() >= row.min_flops)?
+            .max_vec4s;
+        let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
+        let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
+        let most_rows = match loads_per_score(problem) {
+            true => affordable.min(MAX_BROADCAST_ROWS_LOADING),
+            false => affordable,
+        };
+        let mut rows = most_rows.min(shape.seqlen_q.div_ceil(least)).max(1);
+        if problem.block_mask().is_some() {
+            // So that blocks are whole tiles.
+            rows = 1 << rows.ilog2();
+        }
+        Some(Self::broadcast(least, rows))
+    }
+
+    /// A tile of the split family, if that is for this device and problem.
+    pub(crate) fn choose_split(problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
+        let shape = problem.shape();
+        let wanted = match caps.only_family {
+            Some(only) => only == Family::Split,
+            None => caps.class == DeviceClass::Cpu && shape.seqlen_q <= MAX_SPLIT_SEQLEN_Q,
+        };
+        let (least, most) = caps.subgroup_sizes?;
+        let fits = least == most && [4, 8, 16].contains(&least) && least <= caps.limits.max_invocations;
+        let (d4, dv4) = (shape.head_dim.div_ceil(4), shape.head_dim_v.div_ceil(4));
+        // Each head of a group has blocks of its own.
+        if !wanted || !fits || d4.max(dv4) > MAX_BROADCAST_D4 || problem.block_mask().is_some() {
+            return None;
+        }
+        let affordable = (MAX_SPLIT_VEC4S / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
+        let rows = u64::from(shape.seqlen_q) * u64::from(shape.group_size());
+        let rows = (rows.min(affordable.into()) as u32).max(1);
+        // More keys at a time share the rescaling of out, until the text takes too long to compile.
+        let keys = (MAX_SPLIT_VEC4S / (rows * (d4 + dv4))).clamp(1, 4);
+        Some(Tile::split(least, rows, keys))
+    }
+
+    /// The tile of the split family: `rows` packed rows, and runs of keys that subgroups of `lanes` invocations visit, `keys` of
+    /// them an invocation at a time.
+    pub const fn split(lanes: u32, rows: u32, keys: u32) -> Tile {
+        Tile {
+            name: "split",
+            family: Family::Split,
+            tile_q: rows,
+            tx: keys,
+            ..Self::broadcast(lanes, 1)
+        }
+    }
+
+    /// Keys of a run: so many runs that there are enough workgroups, each of enough keys.
+    pub(crate) fn run_keys(&self, shape: &AttentionShape) -> u32 {
+        let kv_heads = u64::from(shape.batch) * u64::from(shape.kv_heads);
+        let tiles = (u64::from(shape.seqlen_q) * u64::from(shape.group_size())).div_ceil(self.tile_q.into());
+        let runs = SPLIT_WORKGROUPS.div_ceil((kv_heads * tiles).max(1)).max(1);
+        let keys = u64::from(shape.seqlen_k).div_ceil(runs).max(MIN_RUN_KEYS);
+        (keys as u32)
+            .min(shape.seqlen_k.max(1))
+            .next_multiple_of(self.tile_kv())
+    }
+
+    /// The tile of the broadcast family with subgroups of `lanes` invocations that own `rows` rows each.
+    pub const fn broadcast(lanes: u32, rows: u32) -> Tile {
+        Tile {
+            name: "broadcast",
+            family: Family::Broadcast,
+            tier: Tier::Extended,
+            class: Some(DeviceClass::Cpu),
+            max_seqlen_q: None,
+            tile_q: lanes * rows,
+            tx: 1,
+            ty: lanes,
+            d4_chunk: 1,
+            max_v_groups: MAX_BROADCAST_D4,
+            query_resident: true,
+            measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+        }
     }
 
     /// Invocations of a workgroup.
     pub fn threads(&self) -> u32 {
-        self.tx * self.ty
+        match self.family {
+            Family::Tile => self.tx * self.ty,
+            Family::Broadcast | Family::Split => self.ty,
+        }
     }
 
     /// Query rows of an invocation.
     pub fn rows(&self) -> u32 {
-        self.tile_q / self.ty
+        match self.family {
+            Family::Split => self.tile_q,
+            _ => self.tile_q / self.ty,
+        }
     }
 
     /// Keys of a tile.
     pub fn tile_kv(&self) -> u32 {
-        4 * self.tx
+        match self.family {
+            Family::Broadcast => self.ty,
+            Family::Split => self.ty * self.tx,
+            Family::Tile => 4 * self.tx,
+        }
     }
 
     /// Chunks of `d4_chunk` vec4 in a row of query or key.
@@ -145,7 +295,14 @@ impl Tile {
 
     /// Value channels of a workgroup.
     pub fn chunk_channels(&self, head_dim_v: u32) -> u32 {
-        4 * self.tx * self.v_groups(head_dim_v)
+        match self.family {
+            // As even as can be.
+            Family::Broadcast | Family::Split => {
+                let dv4 = head_dim_v.div_ceil(4);
+                4 * dv4.div_ceil(dv4.div_ceil(self.max_v_groups))
+            }
+            _ => 4 * self.tx * self.v_groups(head_dim_v),
+        }
     }
 
     /// Chunks that the value channels are cut into; each computes the scores anew in the fused kernel.
@@ -181,6 +338,9 @@ impl Tile {
 
     /// Workgroup memory of the fused kernel, the largest of them all.
     pub fn workgroup_bytes(&self, shape: &AttentionShape) -> u32 {
+        if self.family != Family::Tile {
+            return 0;
+        }
         let query = self.tile_q.saturating_mul(self.q_stride(shape.head_dim));
         let keys = self.tile_kv() * self.kv_stride();
         let weights = self.tile_q * self.p_stride();
@@ -192,6 +352,15 @@ impl Tile {
     ///
     /// Dropout's generator takes ten rounds and the loop's own trip for each of a lane's four keys in each of its rows.
     pub fn trips_per_tile(&self, shape: &AttentionShape, generates_dropout: bool) -> u32 {
+        if self.family == Family::Broadcast {
+            // The loop's own, the turning of a key by a rotary embedding, and the generator for every four of a row's keys.
+            let dropout = if generates_dropout {
+                11 * self.rows() * self.ty
+            } else {
+                0
+            };
+            return dropout + 2 + 5 * shape.head_dim.div_ceil(4);
+        }
         let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
         let chunk = stage(self.tile_kv() * self.d4_chunk) + stage(self.tile_q * self.d4_chunk) + self.d4_chunk + 1;
         // The guarded products take five trips (four and the loop's own) where the plain ones take one.
@@ -201,4 +370,21 @@ impl Tile {
         let rest = dropout + 3 + self.v_groups(shape.head_dim_v) * group + weights;
         self.d_chunks(shape.head_dim).saturating_mul(chunk).saturating_add(rest)
     }
+}
+
+/// Whether each score loads something of its own.
+fn loads_per_score(problem: &Problem) -> bool {
+    let operands = [
+        Operand::Mask,
+        Operand::Bias,
+        Operand::KeyPadding,
+        Operand::DropoutMask,
+        Operand::BlockMask,
+    ];
+    let given = operands.into_iter().any(|operand| problem.has(operand));
+    let generated = matches!(
+        problem.dropout().map(|dropout| dropout.keep),
+        Some(DropoutKeep::Philox { .. })
+    );
+    given || generated || !problem.mods().captures.is_empty()
 }

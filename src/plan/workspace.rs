@@ -14,6 +14,10 @@ pub struct Workspace {
     pub lse_plane_bytes: u64,
     /// `out` in `f32`, when several passes add to it and the caller's is narrower.
     pub partial_bytes: u64,
+    /// What runs of keys made of each row, in `f32`, and their lse.
+    pub parts_bytes: u64,
+    /// See `parts_bytes`.
+    pub part_lse_bytes: u64,
     /// Which tiles a block mask leaves to visit.
     pub tile_lists_bytes: u64,
     /// What a rotary embedding turns by.
@@ -26,6 +30,8 @@ impl Workspace {
         self.scores_bytes
             + u64::from(self.lse_planes) * self.lse_plane_bytes
             + self.partial_bytes
+            + self.parts_bytes
+            + self.part_lse_bytes
             + self.tile_lists_bytes
             + self.rope_steps_bytes
     }
@@ -36,6 +42,8 @@ impl Workspace {
             .scores_bytes
             .max(planes_bytes)
             .max(self.partial_bytes)
+            .max(self.parts_bytes)
+            .max(self.part_lse_bytes)
             .max(self.tile_lists_bytes);
         if largest > caps.limits.max_buffer_bytes {
             return Err(Error::Limit {

@@ -41,6 +41,12 @@ struct Params {
     grid_x: u32,
     // Query heads that share one key/value head.
     group_size: u32,
+    // Few rows over many keys: tiles of packed rows, keys of a run, runs that were made of a row, and how far apart these lie.
+    packed_tiles: u32,
+    run_keys: u32,
+    part_count: u32,
+    part_stride: u32,
+    part_lse_stride: u32,
     // Keys from here on are open to every query, whatever the masks say.
     masked_keys: u32,
     heads: u32,
@@ -523,8 +529,8 @@ fn modified_open(score: f32) -> bool {
 
 // ---- score/finish.wgsl ----
 // Purpose: from query · key to the score that softmax sees: scale, softcap, score_mod, biases, masks, appended keys. Uses the
-// hooks of slots `softcap`, `score_mod`, `alibi`, `bias`, `padding`, `causal`, `window`, `mask` and `block`; needs
-// tile/scores.wgsl. STAGE, a constant of the header, ends the way early where somebody wants the score of that stage.
+// hooks of slots `softcap`, `score_mod`, `alibi`, `bias`, `padding`, `causal`, `window`, `mask` and `block`. STAGE, a
+// constant of the header, ends the way early where somebody wants the score of that stage.
 
 const STAGE_SCALED: u32 = 1u;
 const STAGE_CAPPED: u32 = 2u;
@@ -555,7 +561,9 @@ fn finish_score(product: f32, position: Position, q_idx: u32, kv_idx: u32, wholl
     return select(CLOSED, open_score(score), open && kv_idx < position.sequence.kv_end);
 }
 
-// All of that on the whole tile.
+// ---- tile/finish.wgsl ----
+// Purpose: from products to scores, for a whole tile. Needs tile/scores.wgsl and score/finish.wgsl.
+
 fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, lane: u32) -> ScoreTile {
     let q_idx = position.q_first + lane / TX;
     let kv_idx = visited.kv_first + lane % TX;

@@ -25,6 +25,12 @@ struct Params {
     grid_x: u32,
     // Query heads that share one key/value head.
     group_size: u32,
+    // Few rows over many keys: tiles of packed rows, keys of a run, runs that were made of a row, and how far apart these lie.
+    packed_tiles: u32,
+    run_keys: u32,
+    part_count: u32,
+    part_stride: u32,
+    part_lse_stride: u32,
     // Keys from here on are open to every query, whatever the masks say.
     masked_keys: u32,
     heads: u32,

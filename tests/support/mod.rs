@@ -6,12 +6,12 @@ pub mod compare;
 pub mod inputs;
 pub mod run;
 
-use wgpu_attention::{Engine, Tier};
+use wgpu_attention::{DeviceCaps, Engine, Family, Tier};
 
 pub use compare::{Tolerance, compare};
 pub use inputs::OwnedInputs;
 
-/// Every adapter present, at every tier that it has, with a name for messages.
+/// Every adapter present, at every tier that it has, and there with every family of kernels, with a name for messages.
 pub fn engines() -> Vec<(String, Engine)> {
     let mut engines = Vec::new();
     for adapter in wgpu_attention::adapters(None) {
@@ -19,7 +19,19 @@ pub fn engines() -> Vec<(String, Engine)> {
         let engine =
             pollster::block_on(Engine::from_adapter(&adapter)).unwrap_or_else(|error| panic!("{name}: {error}"));
         for tier in Tier::ALL.into_iter().filter(|&tier| tier <= engine.caps().tier) {
-            engines.push((format!("{name} ({tier})"), engine.at_most(tier)));
+            let engine = engine.at_most(tier);
+            // On the lowest tier there is one family for all.
+            let families = match tier {
+                Tier::Portable => &Family::ALL[..1],
+                _ => &Family::ALL,
+            };
+            for &family in families {
+                let caps = DeviceCaps {
+                    only_family: Some(family),
+                    ..engine.caps().clone()
+                };
+                engines.push((format!("{name} ({tier}, {family})"), engine.with_caps(caps)));
+            }
         }
     }
     assert!(!engines.is_empty(), "no adapter: run tools/ensure-vulkan.sh");

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Tier};
+use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Family, Tier};
 
 /// Which device to use.
 #[derive(Args, Clone, Debug)]
@@ -19,6 +19,20 @@ pub struct DeviceOptions {
     /// Plan as if the device had no subgroup operations
     #[arg(long)]
     pub no_subgroups: bool,
+    /// Only kernels of this family, where the device has what they need
+    #[arg(long, value_name = "FAMILY")]
+    pub family: Option<FamilyName>,
+}
+
+/// A family of kernels by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum FamilyName {
+    /// Tiles of keys and values in workgroup memory
+    Tile,
+    /// Rows in registers, keys and values shared by broadcasts
+    Broadcast,
+    /// Few query rows, the keys cut into runs
+    Split,
 }
 
 /// A tier by name.
@@ -67,6 +81,11 @@ impl DeviceOptions {
         let mut caps = engine.caps().clone();
         caps.shader_f16 &= !self.no_f16;
         caps.subgroup_sizes = caps.subgroup_sizes.filter(|_| !self.no_subgroups);
+        caps.only_family = self.family.map(|family| match family {
+            FamilyName::Tile => Family::Tile,
+            FamilyName::Broadcast => Family::Broadcast,
+            FamilyName::Split => Family::Split,
+        });
         Ok(engine.with_caps(caps))
     }
 }

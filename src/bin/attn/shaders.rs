@@ -77,6 +77,9 @@ fn texts(combinations: usize, dialect: Dialect) -> anyhow::Result<BTreeMap<Strin
     let mut names_by_text = BTreeMap::new();
     let mut counts = BTreeMap::new();
     for kernel in catalog::kernels(combinations) {
+        if !kernel.is_in(dialect) {
+            continue;
+        }
         let text = source::compose(&kernel, Unroll::Expanded, dialect).map_err(anyhow::Error::msg)?;
         let skeleton = kernel.skeleton().name();
         names_by_text.entry(text).or_insert_with(|| {

@@ -1,0 +1,13 @@
+// Purpose: four channels of key in two loads of 64 bits: every row begins at a multiple of four
+// elements and is a multiple of four long. For drivers whose loads cost by the number, not by the size.
+// Hook of slot `key`: defines load_key.
+// Binding 2: key, f32, [batch, kv_heads, seqlen_k, head_dim], contiguous channels.
+
+@group(0) @binding(2) var<storage, read> key: array<vec2<u64>>;
+
+// Channels 4 * d4 to 4 * d4 + 3 of the row at element `row`.
+fn load_key(row: u32, d4: u32) -> vec4<f32> {
+    let words = key[(row >> 2u) + d4];
+    return vec4<f32>(bitcast<f32>(u32(words.x)), bitcast<f32>(u32(words.x >> 32u)), bitcast<f32>(u32(words.y)),
+        bitcast<f32>(u32(words.y >> 32u)));
+}

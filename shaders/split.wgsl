@@ -1,0 +1,152 @@
+// Purpose: attention of few query rows over many keys: the keys cut into runs that workgroups visit side by side, and all rows
+// that share a key/value head visited together, so that each key and value is loaded once.
+// Grid: one workgroup, which is one subgroup of LANES invocations, owns ROWS packed rows (row n is query n / group_size of head
+// n % group_size) of one key/value head, and one run of keys; an invocation owns every LANES-th key of it, KEYS of them a trip.
+// Bindings: 0 params, 1 query, 2 key, 3 value; 7 mask, 8 bias, 9 padding where a hook declares them; out and lse by `part`.
+// Hooks: query, key, value, part, sequence, causal, window, mask, padding, softcap, score_mod, mask_mod, alibi, bias, dropout,
+// add, state.
+// Source: "Flash-Decoding" (Dao et al., 2023). Each lane keeps a state of its own, joined once at the end: in the loop over keys
+// nothing crosses lanes.
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let number = workgroup_number(workgroup);
+    if (number >= params.workgroups) {
+        return;
+    }
+    // Runs of keys fastest, then rows, then key/value heads, then batches.
+    let tiles = params.packed_tiles;
+    let run = number % params.chunk_count;
+    let tile = (number / params.chunk_count) % tiles;
+    let kv_heads = params.head_count / params.group_size;
+    let kv_number = number / (params.chunk_count * tiles);
+    var position: Position;
+    position.kv_head = params.head_begin / params.group_size + kv_number % kv_heads;
+    position.batch = params.batch_begin + kv_number / kv_heads;
+    position.sequence = sequence_of(position.batch);
+    let sequence = position.sequence;
+    let packed_first = tile * ROWS;
+    position.q_first = params.q_begin + packed_first / params.group_size;
+    if (is_behind_end(position)) {
+        return;
+    }
+    position.q_last = min(params.q_begin + (packed_first + ROWS - 1u) / params.group_size, sequence.q_end - 1u);
+    let packed_last = (position.q_last - params.q_begin) * params.group_size + params.group_size - 1u;
+
+    let query_batch = params.query_offset + position.batch * params.query_batch + sequence.query_base * params.query_row;
+    let key_head = params.key_offset + position.batch * params.key_batch + position.kv_head * params.key_head
+        + sequence.key_base * params.key_row;
+    let value_head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head
+        + sequence.key_base * params.value_row;
+
+    // Of each row: its query and head; [r * D4 + d]: channels 4 d to 4 d + 3 of it, the same in all lanes.
+    var rows: array<Position, ROWS>;
+    var query_rows: array<vec4<f32>, ROWS * D4>;
+    // [r * DV4_CHUNK + d]: what this lane's keys add to these channels.
+    var acc: array<vec4<f32>, ROWS * DV4_CHUNK>;
+    var row_max: array<f32, ROWS>;
+    var row_sum: array<f32, ROWS>;
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let packed = min(packed_first + r, packed_last);
+        let i = params.q_begin + packed / params.group_size;
+        rows[r] = position;
+        rows[r].head = position.kv_head * params.group_size + packed % params.group_size;
+        rows[r].q_first = i;
+        rows[r].q_last = i;
+        let row = query_batch + rows[r].head * params.query_head + i * params.query_row;
+        // Each lane loads some of the channels, and the others get them from it.
+        /*unroll*/ for (var c = 0u; c < D4_LOADS; c++) {
+            let own = turned_query(rows[r], i, row, min(c * LANES + lane, D4 - 1u));
+            /*unroll*/ for (var k = 0u; k < LANES; k++) {
+                if (c * LANES + k < D4) {
+                    query_rows[r * D4 + min(c * LANES + k, D4 - 1u)] = subgroupBroadcast(own, k);
+                }
+            }
+        }
+        // A sink is counted once: by the first lane of the first run.
+        let first = run == 0u && lane == 0u;
+        row_max[r] = select(CLOSED, resume_row_max(rows[r], i), first);
+        row_sum[r] = select(0.0, resume_row_sum(row_max[r]), first);
+        /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+            acc[r * DV4_CHUNK + d] = vec4<f32>(0.0);
+        }
+    }
+
+    // Both ends of a run are multiples of TILE_KV, but for the last one's.
+    let begin = run * params.run_keys;
+    let open_begin = max(window_kv_begin(position), begin) / TILE_KV * TILE_KV;
+    let open_end = min(min(causal_kv_end(position), window_kv_end(position)), begin + params.run_keys);
+    for (var kv_first = open_begin; kv_first < open_end; kv_first += TILE_KV) {
+        // [r * KEYS + c]: of row r and this lane's key c: the product, then the score, then the weight.
+        var scores: array<f32, ROWS * KEYS>;
+        /*unroll*/ for (var c = 0u; c < KEYS; c++) {
+            let own_key = min(kv_first + c * LANES + lane, sequence.kv_end - 1u);
+            let key_row = key_head + own_key * params.key_row;
+            /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                scores[r * KEYS + c] = 0.0;
+            }
+            /*unroll*/ for (var d = 0u; d < D4; d++) {
+                let channels = turned_key(position, own_key, key_row, d);
+                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                    let q = query_rows[r * D4 + d];
+                    scores[r * KEYS + c] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
+                        fma(q.x, channels.x, scores[r * KEYS + c]))));
+                }
+            }
+        }
+        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+            let i = rows[r].q_first;
+            var highest = row_max[r];
+            /*unroll*/ for (var c = 0u; c < KEYS; c++) {
+                let score = finish_score(scores[r * KEYS + c], rows[r], i, kv_first + c * LANES + lane, false);
+                scores[r * KEYS + c] = score;
+                highest = max(highest, score);
+            }
+            let rescale = exp_below(row_max[r] - highest);
+            row_max[r] = highest;
+            row_sum[r] = row_sum[r] * rescale;
+            /*unroll*/ for (var c = 0u; c < KEYS; c++) {
+                let weight = weight_of(scores[r * KEYS + c], highest);
+                row_sum[r] += weight;
+                scores[r * KEYS + c] = drop_weights(vec4<f32>(weight), rows[r], i, kv_first + c * LANES + lane).x;
+            }
+            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+                acc[r * DV4_CHUNK + d] = acc[r * DV4_CHUNK + d] * rescale;
+            }
+        }
+        /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+            /*unroll*/ for (var c = 0u; c < KEYS; c++) {
+                let own_key = min(kv_first + c * LANES + lane, sequence.kv_end - 1u);
+                // Behind the end lies nothing: weight 0, times the last value again, were NaN if that is infinite.
+                let channels = select(vec4<f32>(0.0), load_value(value_head + own_key * params.value_row, d),
+                    kv_first + c * LANES + lane < sequence.kv_end);
+                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                    acc[r * DV4_CHUNK + d] = add_weighted(acc[r * DV4_CHUNK + d], scores[r * KEYS + c], channels);
+                }
+            }
+        }
+    }
+
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let highest = subgroupMax(row_max[r]);
+        let share = exp_below(row_max[r] - highest);
+        let sum = sum_or_nan(subgroupAdd(row_sum[r] * share));
+        // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
+        let empty = sum == 0.0;
+        let factor = select(1.0 / sum, 0.0, empty);
+        let exists = packed_first + r <= packed_last;
+        /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+            let own = acc[r * DV4_CHUNK + d] * share;
+            var total = vec4<f32>(0.0);
+            /*unroll*/ for (var k = 0u; k < LANES; k++) {
+                total += subgroupBroadcast(own, k);
+            }
+            if (exists && lane == d % LANES) {
+                store_part(rows[r], run, d, total * factor);
+            }
+        }
+        if (exists && lane == 0u) {
+            store_part_lse(rows[r], run, select(log_sum_exp(highest, sum), params.negative_infinity, empty));
+        }
+    }
+}
