@@ -23,6 +23,26 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 //!
+//! # What a call may ask for
+//!
+//! Each field of [`AttentionDescriptor`] switches something on; what it reads comes as the field of the same name in
+//! [`HostInputs`] or [`Inputs`]. All of it goes together, and each has an example on its own page:
+//!
+//! | | |
+//! |---|---|
+//! | shapes, heads that share keys | [`AttentionShape`] |
+//! | `f16`, `bf16` | [`DTypes`], [`HostTensor`] |
+//! | causal rule, sliding windows | [`CausalAlignment`], [`Window`] |
+//! | masks, biases, key padding, lengths | [`Broadcast`], [`KeyPadding`] |
+//! | your own `score_mod`, `mask_mod` | [`Mods`] |
+//! | closed blocks left out | [`BlockMaskShape`], [`Engine::prepare_block_mask`] |
+//! | sequences packed by `cu_seqlens` | [`Packed`] |
+//! | rotary embedding | [`AttentionRope`] |
+//! | dropout | [`Dropout`] |
+//! | lse, weights, scores | [`Outputs`] |
+//!
+//! `cargo run --example features` runs each of them beside the reference.
+//!
 //! # Many calls
 //!
 //! [`Engine::prepare`] plans and compiles once; [`Attention::run`] then takes data that is on the GPU already. Here 8 query
@@ -277,6 +297,9 @@ pub use rope::{
 pub use scatter::{ScatterMode, TensorScatter, TensorScatterDescriptor, TensorScatterInputs};
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;
+
+// What this crate's signatures speak of, so that callers need not guess the versions.
+pub use {half, wgpu};
 
 /// The README's examples, compiled and run.
 #[cfg(doctest)]

@@ -21,8 +21,8 @@ use positions::{Bounds, Lengths, Masked, Positions};
 /// What to compute for an [`OnnxAttention`] node, and how to make its operands.
 ///
 /// ```
-/// use wgpu_attention::CausalAlignment;
 /// use wgpu_attention::onnx::{OnnxAttention, OnnxPlan};
+/// use wgpu_attention::{CausalAlignment, HostInputs};
 ///
 /// // Four new tokens of two sequences behind a past of twelve; nine query heads share three key/value heads of 8 channels.
 /// let plan = OnnxPlan::new(&OnnxAttention {
@@ -37,6 +37,13 @@ use positions::{Bounds, Lengths, Masked, Positions};
 /// assert_eq!(descriptor.shape.seqlen_k, 16);
 /// assert_eq!(descriptor.causal, Some(CausalAlignment::LowerRight));
 /// assert_eq!(plan.y_shape(), [2, 4, 72]);
+///
+/// // The node's inputs, and one call.
+/// let (q, k, v) = (vec![0.1; 2 * 4 * 72], vec![0.2; 2 * 4 * 24], vec![0.3; 2 * 4 * 24]);
+/// let (past_key, past_value) = (vec![0.4; 2 * 3 * 12 * 8], vec![0.3; 2 * 3 * 12 * 8]);
+/// let (key, value) = (plan.key(Some(&past_key), &k)?, plan.value(Some(&past_value), &v)?);
+/// let output = wgpu_attention::Engine::new()?.attention(&descriptor, &HostInputs::new(&q, &*key, &*value))?;
+/// assert!((output.out[0] - 0.3).abs() < 1e-6); // Y
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]

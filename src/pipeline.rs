@@ -148,37 +148,64 @@ async fn keeps_within_bounds(gpu: &Gpu, kernel: &KernelConfig) -> bool {
 /// What is wrong with a kernel that does not compile, in terms of the caller's own functions.
 async fn explain(gpu: &Gpu, kernel: &KernelConfig) -> Option<Error> {
     for &(function, ref body) in kernel.mods() {
-        let (text, lines_before) = source::alone(kernel, body);
-        if let Some((message, line, column)) = compile_error(gpu, text).await {
-            return Some(Error::Mod {
-                function,
-                line: line.saturating_sub(lines_before).max(1),
-                column,
-                message,
-            });
+        if let Some((message, line, column)) = compile_error(gpu, source::alone(kernel, body)).await {
+            return Some(broken(kernel, function, body, &message, [line, column]));
         }
     }
     // Each is right by itself, so one does not fit (another signature, or a name that the kernels have already), or two do
     // not fit together.
-    for &(function, _) in kernel.mods() {
+    for &(function, ref body) in kernel.mods() {
         let text = source::compose(&kernel.with_only(function), Unroll::Expanded, Dialect::default()).ok()?;
         if let Some((message, ..)) = compile_error(gpu, text).await {
-            return Some(unfit(function, &message));
+            return Some(unfit(function, body, &message));
         }
     }
     let text = source::compose(kernel, Unroll::Expanded, Dialect::default()).ok()?;
     let (message, ..) = compile_error(gpu, text).await?;
-    Some(unfit(kernel.mods().first()?.0, &message))
+    let &(function, ref body) = kernel.mods().first()?;
+    Some(unfit(function, body, &message))
 }
 
-fn unfit(function: &'static str, message: &str) -> Error {
+/// A function that does not compile by itself.
+fn broken(kernel: &KernelConfig, function: &'static str, body: &str, message: &str, [line, column]: [u32; 2]) -> Error {
+    let lines = u32::try_from(body.lines().count()).unwrap_or(u32::MAX).max(1);
+    let mut message = message.to_owned();
+    if line > lines {
+        message = format!("the text ends too early, or has a name that a capture has: {message}");
+    }
+    // As naga and as Tint say it.
+    if message.contains("no definition in scope") || message.contains("unresolved") {
+        let names: Vec<_> = kernel.captures().iter().map(|capture| &*capture.name).collect();
+        let captures = match names.is_empty() {
+            true => "no captures: Mods::captures is empty".into(),
+            false => format!("the captures {}", names.join(", ")),
+        };
+        message = format!("{message}\nIt may read NEGATIVE_INFINITY and {captures}");
+    }
+    Error::Mod {
+        function,
+        line: line.clamp(1, lines),
+        column,
+        message,
+    }
+}
+
+/// A function that compiles by itself, but that the kernels cannot call.
+fn unfit(function: &'static str, body: &str, message: &str) -> Error {
+    let signature = match function {
+        "score_mod" => "fn score_mod(score: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32",
+        "mask_mod" => "fn mask_mod(batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> bool",
+        _ => "fn prob_mod(prob: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32",
+    };
+    let what = match body.contains(function) {
+        true => "compiles alone, but not in the kernel (another signature, or a name that is taken); expected",
+        false => "the text does not define it; expected",
+    };
     Error::Mod {
         function,
         line: 1,
         column: 1,
-        message: format!(
-            "compiles alone, but not in the kernel (another signature, or a name that is taken): {message}"
-        ),
+        message: format!("{what} {signature}: {message}"),
     }
 }
 
@@ -202,7 +229,11 @@ async fn compile_error(gpu: &Gpu, text: String) -> Option<(String, u32, u32)> {
     }
     let located = errors.find_map(|message| {
         let at = message.location?;
-        Some((message.message, at.line_number, at.line_position))
+        let message = message.message.trim();
+        let message = message
+            .strip_prefix("Shader 'the caller's function' parsing error: ")
+            .unwrap_or(message);
+        Some((message.to_owned(), at.line_number, at.line_position))
     });
     Some(located.unwrap_or_else(|| ("does not compile".into(), 1, 1)))
 }

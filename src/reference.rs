@@ -109,6 +109,24 @@ pub fn attention_in(precision: Precision, problem: &Problem, inputs: &HostInputs
 
 /// Computes a whole problem with the caller's functions.
 ///
+/// ```
+/// use wgpu_attention::reference::{self, Precision, ReferenceMods};
+/// use wgpu_attention::{AttentionDescriptor, AttentionShape, HostInputs, Mods, Problem};
+///
+/// let mask_mod = "fn mask_mod(batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> bool { return kv_idx % 2u == 0u; }";
+/// let problem = Problem::new(&AttentionDescriptor {
+///     shape: AttentionShape::new(1, 1, 1, 4, 1),
+///     mods: Mods { mask_mod: Some(mask_mod), ..Default::default() },
+///     ..Default::default()
+/// })?;
+/// let in_rust = |[_batch, _head, _q_idx, kv_idx]: [u32; 4]| kv_idx % 2 == 0;
+/// let mods = ReferenceMods { mask_mod: Some(&in_rust), ..Default::default() };
+/// let inputs = HostInputs::new(&[0.0f32], &[0.0f32; 4], &[1.0f32, 7.0, 3.0, 7.0]);
+/// let result = reference::attention_with(Precision::F64, &problem, &inputs, &mods)?;
+/// assert_eq!(result.out, [2.0]);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Unsupported`] when the problem has a function that `mods` lacks.
 pub fn attention_with(

@@ -60,7 +60,7 @@ pub struct Inputs<'a> {
     pub value: BufferAt<'a>,
     /// The boolean mask, one byte an element, if the descriptor names one.
     pub mask: Option<BufferAt<'a>>,
-    /// The additive bias, `f32`, if the descriptor names one.
+    /// The additive bias, of the descriptor's type for it, if it names one.
     pub bias: Option<BufferAt<'a>>,
     /// The key padding, bytes, `f32` or `u32` lengths as the descriptor says, if it names one.
     pub key_padding: Option<BufferAt<'a>>,

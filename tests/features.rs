@@ -539,7 +539,15 @@ fn broken_functions_are_explained() {
             line: 4,
             column,
             message,
-        } => assert!(column > 1 && message.contains("slop"), "{column}: {message}"),
+        } => {
+            assert!(column > 1 && message.contains("slop"), "{column}: {message}");
+            // What there is instead.
+            for capture in CAPTURES {
+                assert!(message.contains(capture.name), "{message}");
+            }
+            // The compiler's own excerpt counts the same lines.
+            assert!(message.contains("4 │     return x * slop[head];"), "{message}");
+        }
         other => panic!("{other:?}"),
     }
     // A brace is missing in one; the other is right.
@@ -559,6 +567,12 @@ fn broken_functions_are_explained() {
     // Right by itself, but not what the kernels call, or a name that they have.
     let signature = "fn score_mod(score: f32) -> f32 { return score; }";
     assert!(matches!(broken(signature, None), Error::Mod { .. }));
+    let misnamed = "fn scoremod(score: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 { return score; }";
+    let misnamed = broken(misnamed, None).to_string();
+    assert!(
+        misnamed.contains("does not define it; expected fn score_mod(score: f32"),
+        "{misnamed}"
+    );
     // It is the function that does not fit that is named, and not the first.
     let taking_less = broken(
         SCORE_MOD,
@@ -611,10 +625,7 @@ fn wrong_requests_are_refused() {
         };
         assert!(matches!(
             refused(AttentionDescriptor { outputs, ..plain(3, 5) }),
-            Error::Shape {
-                operand: Operand::Weights,
-                ..
-            }
+            Error::Unsupported { .. }
         ));
     }
     for name in ["", "2x", "a b", "_", "__x", "a-b"] {

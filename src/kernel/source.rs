@@ -295,13 +295,11 @@ pub fn compose(config: &KernelConfig, unroll: Unroll, dialect: Dialect) -> Resul
     Ok(text)
 }
 
-/// One of the caller's own functions with nothing but what it may use, to find what is wrong with it; and the number of
-/// lines before its own.
-pub(crate) fn alone(config: &KernelConfig, body: &str) -> (String, u32) {
+/// One of the caller's own functions with nothing but what it may use, to find what is wrong with it. It comes first, so that
+/// the compiler counts its lines as the caller does.
+pub(crate) fn alone(config: &KernelConfig, body: &str) -> String {
     let environment = part("mods/environment.wgsl").map_or("", |part| part.text);
-    let before = format!("{environment}{}", captures(config));
-    let lines = u32::try_from(before.lines().count()).unwrap_or(u32::MAX);
-    (format!("{before}{body}\n"), lines)
+    format!("{body}\n{environment}{}", captures(config))
 }
 
 /// The declarations of the captures, a line each.

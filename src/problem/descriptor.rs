@@ -74,6 +74,29 @@ pub struct AttentionDescriptor<'a> {
 /// that they are visited. [`Engine::rope`](crate::Engine::rope) turns them once.
 ///
 /// Positions count from the beginning of each sequence. A cache of keys that are turned already wants `key: None`.
+///
+/// ```
+/// use wgpu_attention::{AttentionDescriptor, AttentionRope, AttentionShape, CausalAlignment, Engine, HostInputs};
+/// use wgpu_attention::{RopeConfig, RopeFrequencies, RopePairing, RopePositions};
+///
+/// // The last 4 of 20 tokens look back: their queries have positions 16 to 19.
+/// let frequencies = RopeFrequencies::new(&RopeConfig::new(16))?;
+/// let descriptor = AttentionDescriptor {
+///     shape: AttentionShape::new(1, 2, 4, 20, 16),
+///     causal: Some(CausalAlignment::LowerRight),
+///     rope: Some(AttentionRope {
+///         frequencies: &frequencies,
+///         pairing: RopePairing::HalfSplit,
+///         query: Some(RopePositions::Offset(16)),
+///         key: Some(RopePositions::Offset(0)),
+///     }),
+///     ..Default::default()
+/// };
+/// let (query, key) = (vec![0.1; 2 * 4 * 16], vec![0.2; 2 * 20 * 16]);
+/// let output = Engine::new()?.attention(&descriptor, &HostInputs::new(&query, &key, &key))?;
+/// assert!((output.out[0] - 0.2).abs() < 1e-6);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionRope<'a> {
     /// The angles, for `rotary_dim` channels of `head_dim`.
@@ -140,6 +163,22 @@ impl DTypes {
 }
 
 /// What a call hands out besides `out`.
+///
+/// ```
+/// use wgpu_attention::{AttentionDescriptor, AttentionShape, Engine, HostInputs, Outputs};
+///
+/// // What the rows 10, 11 and 12 look at; out and lse are still those of all 50.
+/// let descriptor = AttentionDescriptor {
+///     shape: AttentionShape::new(1, 2, 50, 50, 16),
+///     outputs: Outputs { lse: true, weights: true, rows: Some([10, 13]), ..Default::default() },
+///     ..Default::default()
+/// };
+/// let x = vec![0.5; 2 * 50 * 16];
+/// let output = Engine::new()?.attention(&descriptor, &HostInputs::new(&x, &x, &x))?;
+/// assert_eq!(output.weights.unwrap().len(), 2 * 3 * 50);
+/// assert_eq!(output.lse.unwrap().len(), 2 * 50);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Outputs {
     /// `[batch, heads, seqlen_q]`, contiguous: `ln(sum_j exp(score_j))`, natural logarithm; negative infinity for a row

@@ -6,6 +6,25 @@ use crate::error::{Error, Operand, Result};
 use crate::problem::{DType, KeyPadding, Packed, Problem};
 
 /// Numbers on the host, in one of the storage types.
+///
+/// Made from slices, vectors and arrays of `f32` and of the types of the crate [`half`], for the descriptor's [`DTypes`]:
+///
+/// ```
+/// use wgpu_attention::half::bf16;
+/// use wgpu_attention::{AttentionDescriptor, AttentionShape, DType, DTypes, Engine, HostInputs};
+///
+/// let x = vec![bf16::from_f32(0.5); 8 * 6 * 64];
+/// let descriptor = AttentionDescriptor {
+///     shape: AttentionShape::new(1, 8, 6, 6, 64),
+///     dtypes: DTypes::all(DType::Bf16),
+///     ..Default::default()
+/// };
+/// let output = Engine::new()?.attention(&descriptor, &HostInputs::new(&x, &x, &x))?;
+/// assert_eq!(output.out[0], 0.5); // widened to f32
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+///
+/// [`DTypes`]: crate::DTypes
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HostTensor<'a> {
     /// Singles.

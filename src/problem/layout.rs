@@ -42,6 +42,24 @@ pub struct Strides {
 /// where the last one ends. The shape's `seqlen_q` and `seqlen_k` are upper bounds of the lengths: what of a sequence lies
 /// beyond is left out. Masks, biases and weights are `[batch, heads, seqlen_q, seqlen_k]` with positions counted from each
 /// sequence's beginning; `LowerRight` is counted from each sequence's own lengths.
+///
+/// ```
+/// use wgpu_attention::{AttentionDescriptor, AttentionShape, CausalAlignment, Engine, HostInputs, Layout, Layouts, Packed};
+///
+/// // Three sequences of 5, 0 and 25 tokens.
+/// let descriptor = AttentionDescriptor {
+///     shape: AttentionShape::new(3, 2, 25, 25, 16),
+///     packed: Some(Packed { tokens_q: 30, tokens_k: 30 }),
+///     layouts: Layouts::all(Layout::Bshd),
+///     causal: Some(CausalAlignment::LowerRight),
+///     ..Default::default()
+/// };
+/// let (x, cu_seqlens) = (vec![0.5; 30 * 2 * 16], Some(&[0, 5, 5, 30][..]));
+/// let inputs = HostInputs { cu_seqlens_q: cu_seqlens, cu_seqlens_k: cu_seqlens, ..HostInputs::new(&x, &x, &x) };
+/// let output = Engine::new()?.attention(&descriptor, &inputs)?;
+/// assert_eq!(output.out.len(), 30 * 2 * 16);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Packed {
     /// Rows of query of all sequences.

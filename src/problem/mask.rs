@@ -86,6 +86,24 @@ impl Broadcast {
 /// 0 0 1 1 0
 /// 0 0 0 1 1
 /// ```
+///
+/// The layer of a model with windows of 8 tokens and a sink for each head:
+///
+/// ```
+/// use wgpu_attention::{AttentionDescriptor, AttentionShape, CausalAlignment, Engine, HostInputs, Window};
+///
+/// let descriptor = AttentionDescriptor {
+///     shape: AttentionShape::new(1, 3, 40, 40, 16),
+///     window: Some(Window { left: Some(7), right: Some(0), alignment: CausalAlignment::LowerRight }),
+///     sinks: true,
+///     ..Default::default()
+/// };
+/// let (x, sinks) = (vec![0.5; 3 * 40 * 16], [0.5, -1.0, 2.0]);
+/// let inputs = HostInputs { sinks: Some(&sinks), ..HostInputs::new(&x, &x, &x) };
+/// let output = Engine::new()?.attention(&descriptor, &inputs)?;
+/// assert!(output.out[0] < 0.5); // the sink takes its share
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Window {
     /// How many keys before its own position a query sees.

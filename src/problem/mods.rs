@@ -17,6 +17,29 @@ use crate::error::{Error, Operand, Result};
 /// problem only, as often as the kernels like, and must not depend on anything but their arguments and the captures.
 ///
 /// WGSL has no infinity: a `score_mod` that closes a position returns `NEGATIVE_INFINITY`, a constant that is there for it.
+///
+/// A learned bias by distance, from a table, of queries and keys of the same 20 positions:
+///
+/// ```
+/// use wgpu_attention::{AttentionDescriptor, AttentionShape, Capture, CaptureElement, Engine, HostInputs, Mods};
+///
+/// let mods = Mods {
+///     score_mod: Some("fn score_mod(score: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 {
+///         return score + by_distance[q_idx + 19u - kv_idx];
+///     }"),
+///     captures: &[Capture { name: "by_distance", element: CaptureElement::F32, len: 39 }],
+///     ..Default::default()
+/// };
+/// let shape = AttentionShape::new(1, 2, 20, 20, 16);
+/// let engine = Engine::new()?;
+/// let (x, by_distance) = (vec![0.5; 2 * 20 * 16], vec![0.1f32; 39]);
+/// let inputs = HostInputs { captures: &[bytemuck::cast_slice(&by_distance)], ..HostInputs::new(&x, &x, &x) };
+/// let output = engine.attention(&AttentionDescriptor { shape, mods, ..Default::default() }, &inputs)?;
+/// assert!((output.out[0] - 0.5).abs() < 1e-6);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+///
+/// [`reference::attention_with`](crate::reference::attention_with) takes the same functions in Rust.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mods<'a> {
     /// Changes a score, after scale and softcap and before biases and masks.

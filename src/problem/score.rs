@@ -13,6 +13,21 @@ pub enum ScoreStage {
 
 /// Dropout of attention weights: `out = sum_j weights[j] * keep[j] / (1 - probability) * value[j]`. The lse and the weights
 /// handed out are those before it.
+///
+/// ```
+/// use wgpu_attention::{AttentionDescriptor, AttentionShape, Dropout, DropoutKeep, Engine, HostInputs};
+///
+/// let keep = DropoutKeep::Philox { seed: 42, offset: 0 };
+/// let descriptor = AttentionDescriptor {
+///     shape: AttentionShape::new(1, 2, 20, 20, 16),
+///     dropout: Some(Dropout { probability: 0.3, keep }),
+///     ..Default::default()
+/// };
+/// let (engine, x) = (Engine::new()?, vec![0.5; 2 * 20 * 16]);
+/// let inputs = HostInputs::new(&x, &x, &x);
+/// assert_eq!(engine.attention(&descriptor, &inputs)?, engine.attention(&descriptor, &inputs)?);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// The share of weights to drop, at least 0 and below 1.

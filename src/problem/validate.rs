@@ -335,10 +335,9 @@ fn handed_out(problem: &mut Problem) -> Result<()> {
     if let Some([begin, end]) = problem.outputs.rows
         && (begin >= end || end > seqlen_q)
     {
-        return Err(Error::Shape {
-            operand: Operand::Weights,
-            actual: vec![begin, end],
-            expected: format!("rows [begin, end] with begin < end <= {seqlen_q}"),
+        return Err(Error::Unsupported {
+            what: format!("outputs.rows [{begin}, {end}]"),
+            why: format!("it is [begin, end] with begin < end <= seqlen_q, which is {seqlen_q}"),
         });
     }
     let rows = problem.rows();

@@ -125,11 +125,7 @@ fn in_request(case: &mut Case, right: &Case, draw: &mut Draw) -> Option<Fault> {
         }
         7 => {
             descriptor.outputs.rows = Some(draw.pick(&[[0, 0], [2, 1], [0, shape.seqlen_q + 1], [u32::MAX; 2]]));
-            // A prob_mod makes the weights of all rows, whichever these are.
-            Some(match descriptor.mods.prob_mod.is_some() && descriptor.outputs.weights {
-                true => Fault::new("Unsupported"),
-                false => Fault::of("Shape", Operand::Weights),
-            })
+            Some(Fault::new("Unsupported"))
         }
         8 => overlapping_out(case, right, draw),
         _ => far_strides(case, right, draw),
