@@ -137,7 +137,7 @@ async fn keeps_within_bounds(gpu: &Gpu, kernel: &KernelConfig) -> bool {
         if body.contains('[') || ["for", "while", "loop"].into_iter().any(words) {
             return false;
         }
-        let (text, _) = source::alone(kernel, body);
+        let text = source::alone(kernel, body);
         if compile_error(gpu, text).await.is_some() {
             return false;
         }

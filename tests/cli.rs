@@ -134,25 +134,81 @@ fn the_bench_checks_and_measures() {
     assert_eq!(fs::read_to_string(path).unwrap().lines().count(), 4);
 }
 
+/// Runs `attn shaders` into a folder of its own: the report, and what is in each file that it names.
+fn dump(name: &str, options: &[&str]) -> (Value, Vec<(String, Vec<u8>)>) {
+    let folder = scratch(name);
+    let report = json(&[&["shaders", "--dump", folder.to_str().unwrap(), "--json"], options].concat());
+    let names = report["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap());
+    let files: Vec<_> = names
+        .map(|name| (name.to_owned(), fs::read(folder.join(name)).unwrap()))
+        .collect();
+    let bytes: usize = files.iter().map(|(_, contents)| contents.len()).sum();
+    assert_eq!(report["bytes"], bytes);
+    assert!(report["kernels"].as_u64().unwrap() > 0);
+    (report, files)
+}
+
 #[test]
 fn kernels_are_written_out() {
-    let [native, web] = [&["--combinations", "1"][..], &["--combinations", "1", "--web"]].map(|options| {
-        let folder = scratch(&format!("shaders-{}", options.len()));
-        let report = json(&[&["shaders", "--dump", folder.to_str().unwrap(), "--json"], options].concat());
-        let names = report["files"].as_array().unwrap();
-        let texts = names
-            .iter()
-            .map(|name| fs::read_to_string(folder.join(name.as_str().unwrap())).unwrap());
-        let texts: Vec<_> = texts.collect();
-        assert_eq!(report["bytes"], texts.iter().map(String::len).sum::<usize>());
-        texts
-    });
+    let wgsl: &[&str] = &["--combinations", "1", "--format", "wgsl"];
+    let [(_, native), (_, web)] = [wgsl, &["--combinations", "1", "--web"]].map(|options| dump(options[2], options));
     assert!(native.len() > 10);
     assert_eq!(native.len(), web.len());
-    for text in native.iter().chain(&web) {
+    for (name, contents) in native.iter().chain(&web) {
+        let text = std::str::from_utf8(contents).unwrap();
+        assert!(name.ends_with(".wgsl"));
         assert!(text.contains("@compute"));
         assert!(!text.contains("/*unroll*/"));
     }
+}
+
+/// Each kernel in each format, each file of its format; what a format cannot say would be in the report.
+#[test]
+fn kernels_are_written_in_other_languages() {
+    let (report, files) = dump("languages", &["--combinations", "1"]);
+    let refused = report["refused"].as_array().unwrap();
+    assert_eq!(
+        report["kernels"].as_u64().unwrap() as usize * 4,
+        files.len() + refused.len()
+    );
+    assert!(refused.iter().all(|one| one["why"].is_string()), "{refused:?}");
+    // Every language has all that the kernels use today.
+    assert_eq!(refused.len(), 0, "{refused:?}");
+    for (name, contents) in &files {
+        let text = String::from_utf8_lossy(contents);
+        let right = match name.rsplit_once('.').unwrap().1 {
+            "wgsl" => text.contains("@compute"),
+            // Its magic number, and version 1.6.
+            "spv" => contents.starts_with(&[3, 2, 0x23, 7, 0, 6, 1, 0]) && contents.len() % 4 == 0,
+            "metal" => text.contains("#include <metal_stdlib>") && text.contains("[[buffer(0)]]"),
+            "hlsl" => text.contains("[numthreads(") && text.contains(": register(b0)"),
+            _ => false,
+        };
+        assert!(right, "{name}");
+        // Indexes are not checked, loops not bounded.
+        for words in ["metal::min(unsigned(", "loop_bound"] {
+            assert!(!text.contains(words), "{name}: {words}");
+        }
+    }
+}
+
+#[test]
+fn kernels_are_written_by_plan() {
+    let (_, tuned) = dump("tuned", &["--tuned", "--format", "spirv"]);
+    let names: Vec<_> = tuned.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"fused-32x32-resident-d128-causal.spv"), "{names:?}");
+
+    let (_, of_case) = dump("case", &["--case", "causal-1024", "--format", "hlsl"]);
+    let names: Vec<_> = of_case.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(
+        names.contains(&"causal-1024-fused-32x32-resident-d64-causal.hlsl"),
+        "{names:?}"
+    );
+    assert!(names.iter().all(|name| name.starts_with("causal-1024-")), "{names:?}");
 }
 
 #[test]
@@ -173,6 +229,15 @@ fn mistakes_are_explained() {
     refuses(&["shaders"], &["--dump"]);
     refuses(&["shaders", "--dump", "x", "--combinations", "5"], &["1..=4"]);
     refuses(&["shaders", "--dump", "Cargo.toml"], &["Cargo.toml"]);
+    refuses(
+        &["shaders", "--dump", "x", "--case", "nothing"],
+        &["nothing", "lesson-512"],
+    );
+    refuses(
+        &["shaders", "--dump", "x", "--tuned", "--case", "lesson-512"],
+        &["--case"],
+    );
+    refuses(&["shaders", "--dump", "x", "--web", "--format", "hlsl"], &["--format"]);
 }
 
 /// The environment chooses the adapter where no option does.

@@ -7,10 +7,11 @@
 # DRIVER (all, if none is named; with --quick the first):
 #     swiftshader   Chromium's: subgroups of 4 lanes, no f16, 256 invocations, 10 storage buffers; compiles quickly
 #     mesa          llvmpipe of Mesa 25 (Debian 12 has 22.3): compiles slowly, so its first run takes long
+#     radv          AMD's driver of Mesa 25, which compiles without a GPU: only with a COMMAND (see tools/gpu-static.sh)
 #
 # They are taken out of Debian's packages, which apt checks, into a cache folder, once; nothing on this machine is installed or
 # changed. That needs Debian or Ubuntu. Where a driver cannot be had, says "skipped" and succeeds; with REQUIRE=1 it fails.
-# DEBIAN_MIRROR names another mirror, ATTN_ORACLES another folder of cases.
+# OFFLINE=1 fetches none, DEBIAN_MIRROR names another mirror, ATTN_ORACLES another folder of cases.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -56,7 +57,7 @@ prepare_apt() ( # prepare_apt SUITE...
     own_apt update
 )
 
-# Both fill $folder, and print the name of the package that the driver is from. The suite is old, so that its libraries run on
+# All fill $folder, and print the name of the package that the driver is from. The suite is old, so that its libraries run on
 # any later system.
 fetch_swiftshader() (
     prepare_apt bookworm bookworm-security
@@ -66,7 +67,10 @@ fetch_swiftshader() (
     dpkg-deb --fsys-tarfile chromium-common_*.deb | tar -x -O ./usr/lib/chromium/libvk_swiftshader.so >"$folder/driver.so"
 )
 
-fetch_mesa() (
+fetch_mesa() { mesa_driver lvp; }
+fetch_radv() { mesa_driver radeon; }
+
+mesa_driver() ( # mesa_driver NAME
     prepare_apt bookworm bookworm-backports
     own_apt -y --download-only -t bookworm-backports install mesa-vulkan-drivers libvulkan1 >&2
     (cd "$apt/var/cache/apt/archives" && echo mesa-vulkan-drivers_*.deb)
@@ -79,7 +83,7 @@ fetch_mesa() (
     done
     mkdir "$folder/lib"
     mv "$folder"/root/usr/lib/*-linux-*/*.so* "$folder/lib"
-    mv "$folder/lib/libvulkan_lvp.so" "$folder/driver.so"
+    mv "$folder/lib/libvulkan_$1.so" "$folder/driver.so"
     rm -rf "$folder/root" "$folder"/lib/libvulkan_*
 )
 
@@ -130,7 +134,7 @@ drivers=
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=yes ;;
-        swiftshader | mesa) drivers="$drivers $1" ;;
+        swiftshader | mesa | radv) drivers="$drivers $1" ;;
         --) break ;;
         *) usage ;;
     esac
@@ -143,6 +147,7 @@ elif [ $# = 1 ]; then
 else
     set -- check
 fi
+case "$1 $drivers" in check*radv*) usage ;; esac
 if [ -z "$drivers" ]; then
     drivers=swiftshader
     [ -n "$quick" ] || drivers="$drivers mesa"
@@ -150,8 +155,11 @@ fi
 
 [ "$1" != check ] || "$cargo" test --tests --no-run
 for driver in $drivers; do
+    if [ ! -d "$cache/$driver" ] && [ "${OFFLINE:-0}" != 0 ]; then
+        say "$driver: skipped, since it is not in $cache"
+        [ "${REQUIRE:-0}" = 0 ] || exit 1
     # A process of its own: in a condition, `set -e` would not hold within a function.
-    if [ ! -d "$cache/$driver" ] && ! sh "$script" --fetch "$driver"; then
+    elif [ ! -d "$cache/$driver" ] && ! sh "$script" --fetch "$driver"; then
         say "$driver: skipped, since it could not be fetched (see above)"
         [ "${REQUIRE:-0}" = 0 ] || exit 1
     elif [ "$1" = check ]; then

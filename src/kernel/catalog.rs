@@ -3,6 +3,10 @@
 //! A kernel's text depends on a few choices that do not depend on one another. Their product grows with every
 //! hook, while two files that do not fit together show it wherever they meet: so [`kernels`] lists few kernels that together
 //! hold every combination of the settings of any two axes, or three, or as many as one asks for.
+//!
+//! [`planned`] and [`tuned`] list kernels as plans take them, with names.
+
+mod planned;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
@@ -14,6 +18,8 @@ use crate::problem::{
     Dropout, DropoutKeep, KeyPadding, Outputs, Packed, Problem, ScoreStage, Window,
 };
 use crate::rope::{RopeFrequencies, RopePairing, RopePositions};
+
+pub use planned::{Named, planned, tuned};
 
 /// All that a kernel's text depends on besides its skeleton.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! `attn bench`: how fast, and how near to what the device can do.
 
 mod blocks;
-mod cases;
+pub mod cases;
 mod floors;
 mod measure;
 mod report;

@@ -40,7 +40,7 @@ enum Command {
     Verify(verify::Arguments),
     /// Draw random requests, right and wrong, and check that each gives a right answer or the error that it deserves
     Fuzz(fuzz::Arguments),
-    /// Write out the WGSL of all kernels, for other compilers
+    /// Write out kernels as WGSL, SPIR-V, MSL and HLSL, for other compilers and other engines
     Shaders(shaders::Arguments),
 }
 

@@ -1,0 +1,72 @@
+//! The tables of static figures in `benches/static` are of the kernels as they are, and no kernel is worse than its row.
+#![cfg(feature = "cli")]
+#![allow(unreachable_pub, reason = "modules of a program")]
+
+#[path = "../tools/gpu-static/digest.rs"]
+mod digest;
+#[path = "../tools/gpu-static/figures.rs"]
+mod figures;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use digest::digest;
+use figures::Table;
+use wgpu_attention::kernel::catalog;
+use wgpu_attention::kernel::source::{self, Dialect, Unroll};
+
+/// The GPUs that there are tables for.
+const GPUS: [&str; 3] = ["navi31", "navi21", "vega10"];
+
+const REFRESH: &str = "`tools/gpu-static.sh` refreshes the tables, and says what got worse";
+
+/// Needs no driver: the digest of a row is that of its kernel's text.
+#[test]
+fn every_tuned_kernel_has_its_row() {
+    let tuned = catalog::tuned().unwrap();
+    let texts: Vec<_> = tuned
+        .iter()
+        .map(|named| source::compose(&named.kernel, Unroll::Expanded, Dialect::Native).unwrap())
+        .collect();
+    let mut wrong = Vec::new();
+    for gpu in GPUS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/static/{gpu}.csv"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; {REFRESH}", path.display()));
+        let table = Table::parse(&text).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        assert!(!table.driver.is_empty(), "{gpu}: of no driver");
+        for (named, text) in tuned.iter().zip(&texts) {
+            match table.row(&named.name) {
+                None => wrong.push(format!("{gpu}: {} has no row", named.name)),
+                Some(row) if row.text != digest(text) => {
+                    wrong.push(format!("{gpu}: the row of {} is of another text", named.name));
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = |kernel: &str| !tuned.iter().any(|named| named.name == kernel);
+        let gone = table.rows.iter().filter(|row| gone(&row.kernel));
+        wrong.extend(gone.map(|row| format!("{gpu}: there is no kernel {}", row.kernel)));
+    }
+    assert!(wrong.is_empty(), "{}\n{REFRESH}", wrong.join("\n"));
+}
+
+/// Compiles every tuned kernel, where RADV is at hand; says "skipped" where it is not.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_kernel_is_worse_than_its_row() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/gpu-static.sh");
+    let output = Command::new("sh").arg(script).arg("--check").output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    println!("{}", text.concat());
+    assert!(output.status.success(), "{}\n{REFRESH}", text.concat());
+    // Either every GPU was compiled for, or it says why not.
+    let skipped = text.concat().contains("skipped");
+    for gpu in GPUS {
+        assert!(
+            skipped || text[0].contains(&format!("{gpu}: ")),
+            "nothing of {gpu}: {}",
+            text.concat()
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! What a compiled kernel's loop is made of, read from RADV's listing of machine code.
+
+use std::collections::HashMap;
+
+/// What is counted, in machine instructions. An instruction that holds two vector operations is one instruction.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Mix {
+    /// All that are issued.
+    pub instructions: u32,
+    /// Vector operations, multiply-adds among them.
+    pub vector: u32,
+    /// Fused multiply-adds, dot products and products of matrices.
+    pub multiply_adds: u32,
+    /// Loads from workgroup memory.
+    pub lds_loads: u32,
+    /// Those of them whose elements are of 4 bytes.
+    pub narrow_lds_loads: u32,
+}
+
+/// The mix of the main loop: of the loops that are in no other, the one with most multiply-adds. Where none has any, as in a
+/// kernel that the compiler unrolled whole, the mix of everything.
+pub fn main_loop(listing: &str) -> Mix {
+    let blocks = blocks(listing);
+    let count = |blocks: &[Block<'_>]| {
+        let mut mix = Mix::default();
+        blocks
+            .iter()
+            .flat_map(|block| &block.instructions)
+            .for_each(|one| mix.add(one));
+        mix
+    };
+    let loops = outer_loops(&blocks);
+    let mixes = loops.iter().map(|&(first, last)| count(&blocks[first..=last]));
+    mixes
+        .filter(|mix| mix.multiply_adds > 0)
+        .max_by_key(|mix| mix.multiply_adds)
+        .unwrap_or_else(|| count(&blocks))
+}
+
+impl Mix {
+    fn add(&mut self, instruction: &str) {
+        let operations: Vec<&str> = instruction
+            .split_whitespace()
+            .filter(|word| word.starts_with("v_dual_"))
+            .collect();
+        self.instructions += 1;
+        if operations.is_empty() {
+            self.add_operation(instruction.split_whitespace().next().unwrap_or_default());
+        } else {
+            operations
+                .into_iter()
+                .for_each(|operation| self.add_operation(operation));
+        }
+    }
+
+    fn add_operation(&mut self, name: &str) {
+        if let Some(operation) = name.strip_prefix("v_") {
+            self.vector += 1;
+            self.multiply_adds += u32::from(is_multiply_add(operation));
+        } else if let Some(load) = name.strip_prefix("ds_load_").or(name.strip_prefix("ds_read")) {
+            self.lds_loads += 1;
+            // ds_load_b32, ds_load_2addr_b32, ds_load_2addr_stride64_b32, ds_read_b32, ds_read2_b32, ds_read2st64_b32.
+            self.narrow_lds_loads += u32::from(load.ends_with("b32"));
+        }
+    }
+}
+
+fn is_multiply_add(operation: &str) -> bool {
+    const NAMES: [&str; 8] = ["fma_", "fmac_", "fmaak_", "fmamk_", "mac_f", "mad_f", "mad_mix", "dot2"];
+    let operation = ["pk_", "dual_"]
+        .iter()
+        .find_map(|prefix| operation.strip_prefix(prefix))
+        .unwrap_or(operation);
+    operation.starts_with("wmma") || NAMES.iter().any(|name| operation.starts_with(name))
+}
+
+/// Instructions that only the last of them branches from.
+struct Block<'a> {
+    name: &'a str,
+    instructions: Vec<&'a str>,
+}
+
+fn blocks(listing: &str) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    for line in listing.lines() {
+        let code = line.split(';').next().unwrap_or_default().trim();
+        if let Some(name) = code.strip_suffix(':').filter(|name| name.starts_with("BB")) {
+            blocks.push(Block {
+                name,
+                instructions: Vec::new(),
+            });
+        } else if let (Some(block), true) = (
+            blocks.last_mut(),
+            code.starts_with(|first: char| first.is_ascii_lowercase()),
+        ) {
+            block.instructions.push(code);
+        }
+    }
+    blocks
+}
+
+/// First and last block of each loop that is in no other: whatever branches back closes one.
+fn outer_loops(blocks: &[Block<'_>]) -> Vec<(usize, usize)> {
+    let places: HashMap<&str, usize> = blocks.iter().enumerate().map(|(at, block)| (block.name, at)).collect();
+    let mut loops = Vec::new();
+    for (last, block) in blocks.iter().enumerate() {
+        for instruction in &block.instructions {
+            let mut words = instruction.split_whitespace();
+            let branches = words
+                .next()
+                .is_some_and(|name| name.starts_with("s_branch") || name.starts_with("s_cbranch"));
+            let target = words.next_back().and_then(|target| places.get(target));
+            loops.extend(
+                target
+                    .filter(|&&first| branches && first <= last)
+                    .map(|&first| (first, last)),
+            );
+        }
+    }
+    let within =
+        |inner: &(usize, usize), outer: &(usize, usize)| inner != outer && outer.0 <= inner.0 && inner.1 <= outer.1;
+    loops
+        .iter()
+        .filter(|one| !loops.iter().any(|other| within(one, other)))
+        .copied()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTING: &str = "\
+BB0:
+\ts_mov_b32 s0, 0                                             ; be800080
+\tv_fma_f32 v0, v1, v2, v3                                    ; d6130000 040e0501
+BB1:
+\tds_load_b128 v[0:3], v4 offset:16                           ; dbfc0010 00000004
+\tds_load_b32 v4, v5                                          ; d8d80000 04000005
+\tds_load_2addr_b32 v[4:5], v5 offset1:1                      ; d8dc0100 04000005
+BB2:
+\tv_dual_fmac_f32 v0, v1, v2 :: v_dual_mul_f32 v3, v4, v5     ; c8060501 00030905
+\tv_pk_fma_f16 v0, v1, v2, v3                                 ; cc0e4000 1c0e0501
+\tv_mad_u32_u24 v0, v1, v2, v3                                ; d60b0000 040e0501
+\ts_cbranch_scc1 BB2                                          ; bfa2fff7
+BB3:
+\ts_waitcnt lgkmcnt(0)                                        ; bf89fc07
+\ts_cbranch_execnz BB1                                        ; bfa6fff0
+BB4:
+\ts_endpgm                                                    ; bfb00000
+";
+
+    #[test]
+    fn the_outer_loop_is_counted() {
+        let expected = Mix {
+            instructions: 9,
+            vector: 4,
+            multiply_adds: 2,
+            lds_loads: 3,
+            narrow_lds_loads: 2,
+        };
+        assert_eq!(main_loop(LISTING), expected);
+    }
+
+    #[test]
+    fn without_a_loop_everything_is_counted() {
+        let straight = LISTING.replace("s_cbranch", "s_other");
+        assert_eq!(main_loop(&straight).instructions, 12);
+        assert_eq!(main_loop(&straight).multiply_adds, 3);
+        assert_eq!(main_loop(""), Mix::default());
+    }
+
+    #[test]
+    fn old_names_are_known() {
+        let listing = "BB0:\n v_mac_f32_e32 v0, v1, v2\n ds_read2_b32 v[0:1], v2\n ds_read_b128 v[0:3], v4\n ds_write_b32 v0, v1\n";
+        let mix = main_loop(listing);
+        assert_eq!((mix.multiply_adds, mix.lds_loads, mix.narrow_lds_loads), (1, 2, 1));
+    }
+}
