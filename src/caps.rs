@@ -39,6 +39,9 @@ pub enum Family {
     /// No workgroup memory: rows in registers, keys and values shared by `subgroupBroadcast`: `shaders/broadcast.wgsl`. For
     /// software drivers.
     Broadcast,
+    /// No workgroup memory: rows in registers, keys and values loaded at addresses that are the same for all invocations:
+    /// `shaders/uniform.wgsl`. For compilers that make scalar loads of these.
+    Uniform,
     /// For few query rows: the keys cut into runs visited side by side, rows that share a key/value head visited together:
     /// `shaders/split.wgsl`.
     Split,
@@ -46,7 +49,7 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 3] = [Family::Tile, Family::Broadcast, Family::Split];
+    pub const ALL: [Family; 4] = [Family::Tile, Family::Broadcast, Family::Uniform, Family::Split];
 }
 
 impl fmt::Display for Family {
@@ -54,6 +57,7 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Family::Tile => "tile",
             Family::Broadcast => "broadcast",
+            Family::Uniform => "uniform",
             Family::Split => "split",
         })
     }

@@ -96,7 +96,9 @@ impl Plan {
         let shape = problem.shape();
         let mut reasons = Vec::new();
         let tile = choose_tile(problem, caps)?;
-        let unsplit = Tile::choose_broadcast(problem, caps).unwrap_or_else(|| tile.clone());
+        let unsplit = Tile::choose_broadcast(problem, caps)
+            .or_else(|| Tile::choose_uniform(problem, caps))
+            .unwrap_or_else(|| tile.clone());
         let split = Tile::choose_split(problem, caps);
         let mut fused_tile = split.as_ref().unwrap_or(&unsplit);
         let algorithm = choose_algorithm(problem, [fused_tile, tile], caps, &mut reasons)?;
@@ -258,7 +260,7 @@ impl Plan {
             self.tile_of(pass.skeleton),
             Variant {
                 parts: pass.runs.count > 1,
-                wide: self.shader_int64,
+                wide: self.shader_int64 && self.tile_of(pass.skeleton).family != Family::Tile,
                 resume: pass.resume,
                 lse: pass.lse != Lse::None,
                 emit: pass.emit,
@@ -363,7 +365,7 @@ pub(crate) fn tile_lists_extent(problem: &Problem, tile: &Tile) -> Result<Option
 fn is_fused(skeleton: Skeleton) -> bool {
     matches!(
         skeleton,
-        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::TileLists
+        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::TileLists
     )
 }
 
@@ -371,6 +373,7 @@ fn is_fused(skeleton: Skeleton) -> bool {
 fn fused_skeleton(tile: &Tile) -> Skeleton {
     match tile.family {
         Family::Broadcast => Skeleton::Broadcast,
+        Family::Uniform => Skeleton::Uniform,
         Family::Split => Skeleton::Split,
         Family::Tile => Skeleton::Fused,
     }

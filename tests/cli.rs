@@ -156,8 +156,8 @@ fn dump(name: &str, options: &[&str]) -> (Value, Vec<(String, Vec<u8>)>) {
 fn kernels_are_written_out() {
     let wgsl: &[&str] = &["--combinations", "1", "--format", "wgsl"];
     let [(_, native), (_, web)] = [wgsl, &["--combinations", "1", "--web"]].map(|options| dump(options[2], options));
-    assert!(native.len() > 10);
-    assert_eq!(native.len(), web.len());
+    // Some use what only naga has.
+    assert!(web.len() > 10 && web.len() < native.len());
     for (name, contents) in native.iter().chain(&web) {
         let text = std::str::from_utf8(contents).unwrap();
         assert!(name.ends_with(".wgsl"));
