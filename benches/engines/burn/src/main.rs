@@ -114,7 +114,7 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("wgpu") => {
             let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-            let adapter = format!("{:?}", device.identity());
+            let adapter = device.identity().map_or(String::new(), |identity| identity.name);
             public(&device, "burn", &adapter, &case, &inputs, &expected);
             if wanted("flash") {
                 flash(&adapter, &case, &inputs, &expected);
