@@ -34,7 +34,7 @@ pub struct Series {
 /// One point.
 pub struct Point {
     pub at: [f64; 2],
-    /// Written beside it; may be empty.
+    /// Written above or below; may be empty.
     pub label: String,
     /// Shown when it is pointed at.
     pub tip: String,
@@ -144,7 +144,8 @@ impl Chart {
             let path = self.path(series.points.iter().map(|point| point.at));
             let _ = writeln!(svg, "<path class=\"line\" d=\"{path}\"/>");
         }
-        for point in &series.points {
+        // Above and below in turn, so that neighbours do not cover each other.
+        for (point, above) in series.points.iter().zip([true, false].into_iter().cycle()) {
             let [x, y] = self.place(point.at);
             let _ = writeln!(
                 svg,
@@ -154,9 +155,8 @@ impl Chart {
             if !point.label.is_empty() {
                 let _ = writeln!(
                     svg,
-                    "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                    x + 7.0,
-                    y + 4.0,
+                    "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                    if above { y - 9.0 } else { y + 18.0 },
                     escape(&point.label)
                 );
             }

@@ -162,12 +162,18 @@ impl Page {
         // The slope begins where it enters the chart.
         let begin = left.max(y.ticks[0] / gb_per_s).min(ridge);
         let roof = vec![[begin, begin * gb_per_s], [ridge, gflops], [right, gflops]];
+        // The first engine's points carry the names of the cases.
+        let named = self.engines().first().map_or("", |engine| &engine.engine);
         let series = self.series(|entry| {
             let work = points.iter().find(|(other, _)| std::ptr::eq(*other, entry))?.1;
             let ms = entry.ms?;
             Some(Point {
                 at: [work.intensity(), work.gflops(ms)],
-                label: String::new(),
+                label: if entry.engine == named {
+                    entry.case.clone()
+                } else {
+                    String::new()
+                },
                 tip: format!(
                     "{}, {}: {} ms, {} GFLOP/s",
                     entry.case,
@@ -345,6 +351,9 @@ mod tests {
         }
         assert!(page.contains("&quot;quoted&quot;") && !page.contains("\"quoted\""));
         assert!(page.contains("wrong") && page.contains("failed: lost"));
+        // The two cases of ours are named on the roofline.
+        assert_eq!(page.matches(">B</text>").count(), 1);
+        assert_eq!(page.matches(">G</text>").count(), 1);
         // B: 4 x 8 x 512 x 512 x 64 operations in 12.5 ms.
         assert!(
             page.contains("B, wgpu-attention as planned: 12.5 ms, 42.9 GFLOP/s"),
