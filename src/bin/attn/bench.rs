@@ -224,8 +224,8 @@ fn measure_peers(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         anstream::println!("{}\n\n{}\n", comparison.device, record::table(&records));
         anstream::println!(
-            "ms: median by the wall clock, submission and wait included; ours / this: of our time right before and after, less \
-             than 1 where ours is faster;\n(ms): the result is wrong, so the time is worth nothing; on: GPU, the adapter above, \
+            "ms: median by the wall clock, submission and wait included; ours then: our own right before and after; ours / this: \
+             less than 1 where ours is faster;\n(ms): the result is wrong, so the time is worth nothing; on: GPU, the adapter above, \
              or CPU, without it"
         );
         for peer in &comparison.peers {

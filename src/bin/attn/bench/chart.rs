@@ -26,6 +26,8 @@ pub struct Axis {
 pub struct Series {
     /// The colour: one of the page's classes.
     pub colour: usize,
+    /// Squares instead of circles, where there are more series than colours.
+    pub square: bool,
     /// Drawn hollow and dashed: what does not run on the device.
     pub hollow: bool,
     pub points: Vec<Point>,
@@ -149,8 +151,18 @@ impl Chart {
             let [x, y] = self.place(point.at);
             let _ = writeln!(
                 svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"><title>{}</title></circle>",
-                escape(&point.tip)
+                "{}<title>{}</title></{}>",
+                if series.square {
+                    format!(
+                        "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"8\" height=\"8\">",
+                        x - 4.0,
+                        y - 4.0
+                    )
+                } else {
+                    format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\">")
+                },
+                escape(&point.tip),
+                if series.square { "rect" } else { "circle" }
             );
             if !point.label.is_empty() {
                 let _ = writeln!(
@@ -233,6 +245,7 @@ mod tests {
             y: axis(&[1.0, 100.0]),
             series: vec![Series {
                 colour: 3,
+                square: false,
                 hollow: true,
                 points: [1.0, 10.0, 100.0]
                     .map(|at| Point {
@@ -257,5 +270,8 @@ mod tests {
         );
         assert!(svg.contains("&quot;a&quot; &amp; b") && svg.contains("&lt;l&gt;") && svg.contains("x &lt; y"));
         assert!(!svg.contains("NaN"));
+        let mut chart = chart;
+        chart.series[0].square = true;
+        assert_eq!(chart.svg().matches("<rect").count(), 3);
     }
 }

@@ -112,7 +112,10 @@ impl Page {
 
     fn section(&self, heading: &str, text: &str, chart: Option<Chart>) -> String {
         let Some(chart) = chart else { return String::new() };
-        let drawn = |colour: usize| chart.series.iter().any(|series| series.colour == colour);
+        let drawn = |index: usize| {
+            let mark = |series: &Series| series.colour + if series.square { COLOURS } else { 0 };
+            chart.series.iter().any(|series| mark(series) == index % (2 * COLOURS))
+        };
         let mut legend = String::new();
         for (index, engine) in self
             .engines()
@@ -120,10 +123,11 @@ impl Page {
             .enumerate()
             .filter(|(index, _)| drawn(*index))
         {
+            let square = if index / COLOURS % 2 == 1 { " square" } else { "" };
             let hollow = if engine.hollow { " hollow" } else { "" };
             let _ = write!(
                 legend,
-                "<li class=\"c{}{hollow}\">{}</li>",
+                "<li class=\"c{}{square}{hollow}\">{}</li>",
                 index % COLOURS,
                 escape(&engine.engine)
             );
@@ -253,6 +257,7 @@ impl Page {
             let of_engine = self.entries.iter().filter(|entry| entry.engine == engine.engine);
             Series {
                 colour: index % COLOURS,
+                square: index / COLOURS % 2 == 1,
                 hollow: engine.hollow,
                 points: of_engine.filter_map(&point).collect(),
             }

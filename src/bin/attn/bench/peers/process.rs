@@ -30,9 +30,11 @@ impl Finished {
         })
     }
 
-    /// The last line that it said about itself.
+    /// What it said last about itself: the message of a panic in Rust, else the last line.
     pub fn last_words(&self) -> Option<&str> {
-        let line = self.stderr.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+        let mut lines = self.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+        let panic = lines.clone().skip_while(|line| !line.contains("panicked at")).nth(1);
+        let line = panic.or(lines.next_back())?;
         Some(match line.char_indices().nth(300) {
             Some((end, _)) => &line[..end],
             None => line,
@@ -141,6 +143,13 @@ mod tests {
         let wrong = sh("echo first >&2; echo last >&2; exit 3", 10_000);
         let why = wrong.failure().unwrap();
         assert!(why.contains('3') && why.ends_with(": last"), "{why}");
+        let panic = sh(
+            "printf 'thread main panicked at x.rs:1:2:\\nno adapter\\nnote: more\\n' >&2; exit 101",
+            10_000,
+        );
+        assert!(panic.failure().unwrap().ends_with(": no adapter"));
+        let long = sh("head -c 3000 /dev/zero | tr '\\0' x >&2; exit 1", 10_000);
+        assert_eq!(long.last_words().unwrap().len(), 300);
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub fn table(records: &[Record]) -> String {
         "engine",
         "on",
         "ms",
+        "ours then",
         "ours / this",
         "error",
         "first ms",
@@ -132,11 +133,12 @@ pub fn table(records: &[Record]) -> String {
         };
         previous = &record.case;
         let time = record.median_ms.map(significant).unwrap_or_default();
+        let message = record.message.split_whitespace().collect::<Vec<_>>().join(" ");
         let (time, remark) = match record.status {
             Status::Right => (time, String::new()),
             Status::Wrong => (format!("({time})"), "WRONG".to_owned()),
-            Status::Skipped => (String::new(), format!("skipped: {}", record.message)),
-            Status::Failed => (String::new(), format!("failed: {}", record.message)),
+            Status::Skipped => (String::new(), format!("skipped: {message}")),
+            Status::Failed => (String::new(), format!("failed: {message}")),
         };
         table.add_row([
             case,
@@ -147,6 +149,12 @@ pub fn table(records: &[Record]) -> String {
                 RunsOn::Cpu => "CPU".to_owned(),
             },
             time,
+            match record.status {
+                Status::Right | Status::Wrong if record.engine != OURS => {
+                    record.ours_ms.map(significant).unwrap_or_default()
+                }
+                _ => String::new(),
+            },
             record.ours_over_this.map(significant).unwrap_or_default(),
             record
                 .max_abs_err
@@ -156,7 +164,7 @@ pub fn table(records: &[Record]) -> String {
             remark,
         ]);
     }
-    for column in table.column_iter_mut().skip(4).take(4) {
+    for column in table.column_iter_mut().skip(4).take(5) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.trim_fmt()
@@ -309,8 +317,9 @@ pub mod tests {
             line(" broken ").contains("(1.00)") && line(" broken ").contains("WRONG"),
             "{table}"
         );
-        assert!(!line(" broken ").contains("12.5"), "{table}");
-        assert!(table.contains("failed: lost"), "{table}");
+        // Our time beside it, and no ratio.
+        assert_eq!(line(" broken ").matches("12.5").count(), 1, "{table}");
+        assert!(table.contains("failed: lost, \"the device\""), "{table}");
     }
 
     #[test]
