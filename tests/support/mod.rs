@@ -29,8 +29,10 @@ pub fn engines() -> Vec<(String, Engine)> {
 /// Those, and each once more for every family of kernels that a plan for it need not choose by itself.
 pub fn engines_of_every_family() -> Vec<(String, Engine)> {
     let mut engines = engines();
-    let above: Vec<_> = (engines.iter().cloned())
+    let above: Vec<_> = engines
+        .iter()
         .filter(|(_, engine)| engine.caps().tier > Tier::Portable)
+        .cloned()
         .collect();
     for (name, engine) in above {
         for family in Family::ALL {
