@@ -104,7 +104,7 @@ fn windows() {
 fn scores_are_capped_and_biased_by_distance() {
     let mut all = Vec::new();
     for (seqlen_q, seqlen_k) in [(129, 127), (7, 33), (1, 129)] {
-        for softcap in [0.7, 30.0] {
+        for softcap in [0.7, 30.0, 1e4, f32::MAX] {
             all.push(AttentionDescriptor {
                 softcap: Some(softcap),
                 causal: Some(LOWER),
