@@ -418,6 +418,29 @@ fn scores_and_rows_to_look_at() {
     }
 }
 
+/// A NaN in a query reaches the scores of its sequence's keys, and none behind them.
+#[test]
+fn scores_behind_a_length_are_zero() {
+    for (name, engine) in engines() {
+        for stage in [ScoreStage::Scaled, ScoreStage::Capped, ScoreStage::Biased] {
+            let descriptor = AttentionDescriptor {
+                key_padding: Some(KeyPadding::Lengths),
+                outputs: Outputs {
+                    scores: Some(stage),
+                    ..Default::default()
+                },
+                ..plain(9, 40)
+            };
+            let mut inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 9);
+            inputs.query.singles()[25] = f32::NAN;
+            inputs.lengths = Some(vec![37, 3]);
+            for descriptor in both(&descriptor) {
+                check_inputs(&name, &engine, &descriptor, &inputs);
+            }
+        }
+    }
+}
+
 const CAPTURES: &[Capture<'static>] = &[
     Capture {
         name: "slope",
