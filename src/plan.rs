@@ -11,7 +11,7 @@ use crate::caps::{DeviceCaps, Family};
 use crate::error::{Error, Operand, Result};
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, binding_of};
 use crate::problem::{Algorithm, DType, DropoutKeep, Extent, Problem};
-use schedule::{BoundOperand, Bounds, Region};
+use schedule::{BoundOperand, Bounds, Region, validate_dispatches};
 use tuning::Tile;
 use workspace::Workspace;
 
@@ -81,7 +81,8 @@ impl Plan {
     /// Plans a problem for a device.
     ///
     /// # Errors
-    /// [`Error::Limit`] when a single tile of an operand is larger than the device can bind.
+    /// [`Error::Limit`] when a single tile of an operand is larger than the device can bind, or the work is so much that it
+    /// would take more than 65,536 dispatches.
     ///
     /// ```
     /// use wgpu_attention::{AttentionDescriptor, AttentionShape, DeviceCaps, Plan, Problem};
@@ -503,6 +504,7 @@ impl<'a> Planner<'a> {
                     chunk: chunk..chunk + 1,
                     ..whole.clone()
                 })?);
+                validate_dispatches(regions.len())?;
             }
         }
         let wants_lse = self.problem.outputs().weights;
@@ -660,6 +662,7 @@ impl<'a> Planner<'a> {
                 block: block.clone(),
                 ..pass
             }));
+            validate_dispatches(passes.len())?;
         }
         if partial {
             passes.extend(self.narrow_passes(&whole)?);

@@ -429,6 +429,31 @@ fn mistakes_are_explained() {
     refuses(&["shaders", "--dump", "x", "--web", "--format", "hlsl"], &["--format"]);
 }
 
+/// A few seconds of random requests; and one of them once more, by its number.
+#[test]
+fn random_requests_end_well() {
+    let report = json(&["fuzz", "--seed", "3", "--first", "980", "--cases", "60", "--json"]);
+    assert_eq!(report["failed"], 0, "{report:#}");
+    assert_eq!(report["cases"], 60);
+    let answers = report["answers"].as_u64().unwrap();
+    let errors: u64 = (report["errors"].as_object().unwrap().values())
+        .map(|count| count.as_u64().unwrap())
+        .sum();
+    let others = report["unchecked"].as_u64().unwrap() + report["planned"].as_u64().unwrap();
+    assert!(answers > 15 && errors > 10, "{report:#}");
+    assert_eq!(answers + errors + others, 60);
+
+    let worst = report["largest_error_case"].to_string();
+    let again = json(&["fuzz", "--seed", "3", "--first", &worst, "--cases", "1", "--json"]);
+    assert_eq!(again["largest_error"], report["largest_error"]);
+
+    let output = attn(&["fuzz", "--seed", "3", "--first", &worst, "--cases", "1", "--verbose"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for words in ["AttentionShape", "1 right answers", "0 failed"] {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+}
+
 /// The environment chooses the adapter where no option does.
 #[test]
 fn the_environment_chooses_the_adapter() {
