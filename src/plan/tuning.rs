@@ -209,7 +209,8 @@ impl Tile {
         let budget = BROADCAST_ROWS
             .iter()
             .find(|row| shape.flops() >= row.min_flops)?
-            .max_vec4s;
+            .max_vec4s
+            / if caps.compiles_slowly { 2 } else { 1 };
         let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
         let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
         let most_rows = match loads_per_score(problem) {
@@ -249,7 +250,7 @@ impl Tile {
         let budget = match shape.flops() >= MIN_SPLIT_FLOPS {
             true => MAX_SPLIT_VEC4S,
             false => MAX_SPLIT_VEC4S_OF_LITTLE,
-        };
+        } / if caps.compiles_slowly { 2 } else { 1 };
         let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
         let rows = u64::from(shape.seqlen_q) * u64::from(shape.group_size());
         let rows = (rows.min(affordable.into()) as u32).max(1);
