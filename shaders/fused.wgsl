@@ -3,12 +3,9 @@
 // an invocation owns ROWS rows, four keys of each tile and V_GROUPS vec4 of the chunk's channels.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
 // Hooks: query, key, value, query_tile, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod,
-// alibi, bias, dropout, guard, state, acc.
+// alibi, bias, dropout, guard, rows, state, acc.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1, without its split of the row sums: here each lane of a row keeps the
 // sum of its own keys until the end.
-
-// One float is the largest score (in the loop) or the sum of weights (at the end) that one lane saw of one row: [TILE_Q][TX].
-var<workgroup> wg_part: array<f32, TILE_Q * TX>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -52,17 +49,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         let products = score_tile(position, visited.kv_first, lane);
         let scores = finish_tile(products, position, visited, lane);
+        var own_max: array<f32, ROWS>;
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
             let s = scores.rows[r];
-            wg_part[(ty + TY * r) * TX + tx] = max(max(s.x, s.y), max(s.z, s.w));
+            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
         }
-        // wg_part, written by all lanes, is read by the lanes of the same row. All have finished with wg_kv's keys.
-        workgroupBarrier();
+        let tile_max = highest_of_rows(own_max, lane);
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-            var highest = row_max[r];
-            /*unroll*/ for (var x = 0u; x < TX; x++) {
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            }
+            let highest = max(row_max[r], tile_max[r]);
             let rescale = exp_below(row_max[r] - highest);
             row_max[r] = highest;
             let s = scores.rows[r];
@@ -78,18 +72,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         values = add_values(values, position, visited.kv_first, lane);
     }
 
-    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        wg_part[(ty + TY * r) * TX + tx] = row_sum[r];
-    }
-    // wg_part, written by all lanes, is read by the lanes of the same row.
-    workgroupBarrier();
+    let sums = sums_of_rows(row_sum, lane);
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         let i = position.q_first + ty + TY * r;
-        var sum = 0.0;
-        /*unroll*/ for (var x = 0u; x < TX; x++) {
-            sum += wg_part[(ty + TY * r) * TX + x];
-        }
-        sum = sum_or_nan(sum);
+        let sum = sum_or_nan(sums[r]);
         // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
         let empty = sum == 0.0;
         let factor = select(1.0 / sum, 0.0, empty);

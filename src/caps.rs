@@ -245,6 +245,16 @@ impl DeviceCaps {
         }
     }
 
+    /// Whether each `lanes` invocations of a workgroup in a row, from a multiple of `lanes` on, are neighbours in one subgroup: of
+    /// subgroups at least that large, whose lanes are numbered as `local_invocation_index` is.
+    ///
+    /// WGSL leaves that order open. Vulkan's and Metal's drivers number workgroups of one dimension so, as llvmpipe and
+    /// SwiftShader do; of DX12's it is not taken for granted.
+    pub fn lanes_in_order(&self, lanes: u32) -> bool {
+        let numbered = ["vulkan", "metal"].contains(&self.backend.as_str());
+        numbered && self.subgroup_sizes.is_some_and(|(least, _)| least >= lanes)
+    }
+
     /// The same device, with no more than a tier allows. Asking for a higher tier than the device has changes nothing.
     #[must_use]
     pub fn at_most(mut self, tier: Tier) -> Self {
@@ -314,6 +324,21 @@ mod tests {
         assert!(!compiles_slowly("llvmpipe", "Mesa 22.3.6 (LLVM 15.0.6)"));
         assert!(compiles_slowly("SwiftShader driver", ""));
         assert!(!compiles_slowly("radv", "Mesa 25.0.7"));
+    }
+
+    #[test]
+    fn lanes_are_in_order_where_it_is_known() {
+        let on = |backend: &str, subgroup_sizes| DeviceCaps {
+            backend: backend.to_owned(),
+            subgroup_sizes,
+            ..DeviceCaps::default()
+        };
+        assert!(on("vulkan", Some((8, 32))).lanes_in_order(8));
+        assert!(!on("vulkan", Some((4, 32))).lanes_in_order(8));
+        assert!(!on("vulkan", None).lanes_in_order(8));
+        assert!(!on("dx12", Some((32, 32))).lanes_in_order(8));
+        assert_eq!(wgpu::Backend::Vulkan.to_string(), "vulkan");
+        assert_eq!(wgpu::Backend::Metal.to_string(), "metal");
     }
 
     #[test]

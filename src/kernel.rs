@@ -108,6 +108,8 @@ pub struct Variant {
     pub partial: bool,
     /// Whether the device's shaders may use `f16`.
     pub shader_f16: bool,
+    /// Whether the lanes of a row reach each other by subgroup shuffles: [`crate::DeviceCaps::lanes_in_order`].
+    pub shuffles: bool,
     /// Whether the split kernel leaves parts to join.
     pub parts: bool,
     /// Whether keys and values are loaded by 64 bits, where they lie at multiples of four elements.

@@ -41,6 +41,8 @@ pub(super) struct Hooks<'a> {
     softcap: File,
     dropout: File,
     guard: File,
+    /// How the lanes of a row share what they know of it.
+    rows: File,
     add: File,
     parts: bool,
     emit: File,
@@ -145,6 +147,7 @@ impl<'a> Hooks<'a> {
             ),
             parts: variant.parts,
             guard: pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl"),
+            rows: pick(variant.shuffles, "tile/rows_shuffled.wgsl", "tile/rows_shared.wgsl"),
             emit: match variant.emit {
                 Emit::Softmax => "emit/score.wgsl",
                 Emit::Stage(_) => "emit/stage.wgsl",
@@ -184,7 +187,7 @@ impl<'a> Hooks<'a> {
                 parts.push("tile/finish.wgsl");
                 parts.extend([self.value, self.guard, self.dropout, "tile/values.wgsl"]);
                 parts.extend(&self.out);
-                parts.extend([self.lse, self.acc, self.state, "fused.wgsl"]);
+                parts.extend([self.lse, self.acc, self.state, self.rows, "fused.wgsl"]);
             }
             Skeleton::Broadcast | Skeleton::Uniform => {
                 parts.extend(rows);

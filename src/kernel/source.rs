@@ -245,6 +245,8 @@ parts! {
     "tile/guard_none.wgsl" [];
     "tile/query_resident.wgsl" [];
     "tile/query_streamed.wgsl" [];
+    "tile/rows_shared.wgsl" [];
+    "tile/rows_shuffled.wgsl" [] needs Subgroups;
     "tile/scores.wgsl" [];
     "tile/values.wgsl" [];
     "tile/values_memory.wgsl" [];

@@ -308,6 +308,11 @@ impl Tile {
         }
     }
 
+    /// Whether the lanes of a row reach each other by subgroup shuffles, which `shaders/tile/rows_shuffled.wgsl` has for eight.
+    pub(crate) fn shuffles(&self, caps: &DeviceCaps) -> bool {
+        self.tx == 8 && caps.tier > Tier::Portable && caps.lanes_in_order(self.tx)
+    }
+
     /// Query rows of an invocation.
     pub fn rows(&self) -> u32 {
         match self.family {

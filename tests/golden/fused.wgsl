@@ -822,18 +822,208 @@ fn resume_row_sum(row_max: f32) -> f32 {
     return 0.0;
 }
 
+// ---- tile/rows_shared.wgsl ----
+// Purpose: the largest and the sum of what the TX lanes of a row hold, through workgroup memory, for devices without subgroup
+// operations. Hook of slot `rows`: defines highest_of_rows and sums_of_rows.
+
+// One float is what one lane holds of one row: [TILE_Q][TX].
+var<workgroup> wg_part: array<f32, TILE_Q * TX>;
+
+// The largest that any lane of a row holds, [r] for row ty + TY * r. Holds a barrier: all have finished with wg_kv's keys.
+fn highest_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
+    let first = lane / TX * TX;
+    { const r: u32 = 0u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } { const r: u32 = 1u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } { const r: u32 = 2u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } { const r: u32 = 3u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } 
+    // wg_part, written by all lanes, is read by the lanes of the same row; it is written next after another barrier.
+    workgroupBarrier();
+    var highest = own;
+    { const r: u32 = 0u;
+        { const x: u32 = 0u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 1u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 2u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 3u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 4u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 5u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 6u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 7u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } 
+    } { const r: u32 = 1u;
+        { const x: u32 = 0u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 1u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 2u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 3u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 4u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 5u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 6u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 7u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } 
+    } { const r: u32 = 2u;
+        { const x: u32 = 0u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 1u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 2u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 3u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 4u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 5u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 6u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 7u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } 
+    } { const r: u32 = 3u;
+        { const x: u32 = 0u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 1u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 2u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 3u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 4u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 5u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 6u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } { const x: u32 = 7u;
+            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        } 
+    } 
+    return highest;
+}
+
+// The sum of what the lanes of a row hold, likewise, the same in each of them.
+fn sums_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
+    let first = lane / TX * TX;
+    { const r: u32 = 0u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } { const r: u32 = 1u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } { const r: u32 = 2u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } { const r: u32 = 3u;
+        wg_part[TY * TX * r + lane] = own[r];
+    } 
+    // wg_part, written by all lanes, is read by the lanes of the same row.
+    workgroupBarrier();
+    var sums: array<f32, ROWS>;
+    { const r: u32 = 0u;
+        sums[r] = 0.0;
+        { const x: u32 = 0u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 1u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 2u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 3u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 4u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 5u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 6u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 7u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } 
+    } { const r: u32 = 1u;
+        sums[r] = 0.0;
+        { const x: u32 = 0u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 1u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 2u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 3u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 4u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 5u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 6u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 7u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } 
+    } { const r: u32 = 2u;
+        sums[r] = 0.0;
+        { const x: u32 = 0u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 1u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 2u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 3u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 4u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 5u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 6u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 7u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } 
+    } { const r: u32 = 3u;
+        sums[r] = 0.0;
+        { const x: u32 = 0u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 1u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 2u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 3u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 4u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 5u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 6u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } { const x: u32 = 7u;
+            sums[r] += wg_part[TY * TX * r + first + x];
+        } 
+    } 
+    return sums;
+}
+
 // ---- fused.wgsl ----
 // Purpose: attention in one kernel: out and lse of TILE_Q rows, never storing a score outside the workgroup.
 // Grid: one workgroup of THREADS = TX * TY invocations owns TILE_Q query rows of one head and one chunk of value channels;
 // an invocation owns ROWS rows, four keys of each tile and V_GROUPS vec4 of the chunk's channels.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
 // Hooks: query, key, value, query_tile, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod,
-// alibi, bias, dropout, guard, state, acc.
+// alibi, bias, dropout, guard, rows, state, acc.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1, without its split of the row sums: here each lane of a row keeps the
 // sum of its own keys until the end.
-
-// One float is the largest score (in the loop) or the sum of weights (at the end) that one lane saw of one row: [TILE_Q][TX].
-var<workgroup> wg_part: array<f32, TILE_Q * TX>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -934,40 +1124,23 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         let products = score_tile(position, visited.kv_first, lane);
         let scores = finish_tile(products, position, visited, lane);
+        var own_max: array<f32, ROWS>;
         { const r: u32 = 0u;
             let s = scores.rows[r];
-            wg_part[(ty + TY * r) * TX + tx] = max(max(s.x, s.y), max(s.z, s.w));
+            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
         } { const r: u32 = 1u;
             let s = scores.rows[r];
-            wg_part[(ty + TY * r) * TX + tx] = max(max(s.x, s.y), max(s.z, s.w));
+            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
         } { const r: u32 = 2u;
             let s = scores.rows[r];
-            wg_part[(ty + TY * r) * TX + tx] = max(max(s.x, s.y), max(s.z, s.w));
+            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
         } { const r: u32 = 3u;
             let s = scores.rows[r];
-            wg_part[(ty + TY * r) * TX + tx] = max(max(s.x, s.y), max(s.z, s.w));
+            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
         } 
-        // wg_part, written by all lanes, is read by the lanes of the same row. All have finished with wg_kv's keys.
-        workgroupBarrier();
+        let tile_max = highest_of_rows(own_max, lane);
         { const r: u32 = 0u;
-            var highest = row_max[r];
-            { const x: u32 = 0u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 1u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 2u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 3u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 4u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 5u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 6u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 7u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } 
+            let highest = max(row_max[r], tile_max[r]);
             let rescale = exp_below(row_max[r] - highest);
             row_max[r] = highest;
             let s = scores.rows[r];
@@ -982,24 +1155,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
             } 
         } { const r: u32 = 1u;
-            var highest = row_max[r];
-            { const x: u32 = 0u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 1u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 2u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 3u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 4u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 5u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 6u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 7u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } 
+            let highest = max(row_max[r], tile_max[r]);
             let rescale = exp_below(row_max[r] - highest);
             row_max[r] = highest;
             let s = scores.rows[r];
@@ -1014,24 +1170,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
             } 
         } { const r: u32 = 2u;
-            var highest = row_max[r];
-            { const x: u32 = 0u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 1u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 2u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 3u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 4u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 5u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 6u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 7u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } 
+            let highest = max(row_max[r], tile_max[r]);
             let rescale = exp_below(row_max[r] - highest);
             row_max[r] = highest;
             let s = scores.rows[r];
@@ -1046,24 +1185,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
             } 
         } { const r: u32 = 3u;
-            var highest = row_max[r];
-            { const x: u32 = 0u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 1u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 2u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 3u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 4u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 5u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 6u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } { const x: u32 = 7u;
-                highest = max(highest, wg_part[(ty + TY * r) * TX + x]);
-            } 
+            let highest = max(row_max[r], tile_max[r]);
             let rescale = exp_below(row_max[r] - highest);
             row_max[r] = highest;
             let s = scores.rows[r];
@@ -1081,38 +1203,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         values = add_values(values, position, visited.kv_first, lane);
     }
 
-    { const r: u32 = 0u;
-        wg_part[(ty + TY * r) * TX + tx] = row_sum[r];
-    } { const r: u32 = 1u;
-        wg_part[(ty + TY * r) * TX + tx] = row_sum[r];
-    } { const r: u32 = 2u;
-        wg_part[(ty + TY * r) * TX + tx] = row_sum[r];
-    } { const r: u32 = 3u;
-        wg_part[(ty + TY * r) * TX + tx] = row_sum[r];
-    } 
-    // wg_part, written by all lanes, is read by the lanes of the same row.
-    workgroupBarrier();
+    let sums = sums_of_rows(row_sum, lane);
     { const r: u32 = 0u;
         let i = position.q_first + ty + TY * r;
-        var sum = 0.0;
-        { const x: u32 = 0u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 1u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 2u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 3u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 4u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 5u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 6u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 7u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } 
-        sum = sum_or_nan(sum);
+        let sum = sum_or_nan(sums[r]);
         // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
         let empty = sum == 0.0;
         let factor = select(1.0 / sum, 0.0, empty);
@@ -1135,25 +1229,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     } { const r: u32 = 1u;
         let i = position.q_first + ty + TY * r;
-        var sum = 0.0;
-        { const x: u32 = 0u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 1u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 2u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 3u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 4u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 5u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 6u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 7u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } 
-        sum = sum_or_nan(sum);
+        let sum = sum_or_nan(sums[r]);
         // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
         let empty = sum == 0.0;
         let factor = select(1.0 / sum, 0.0, empty);
@@ -1176,25 +1252,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     } { const r: u32 = 2u;
         let i = position.q_first + ty + TY * r;
-        var sum = 0.0;
-        { const x: u32 = 0u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 1u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 2u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 3u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 4u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 5u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 6u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 7u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } 
-        sum = sum_or_nan(sum);
+        let sum = sum_or_nan(sums[r]);
         // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
         let empty = sum == 0.0;
         let factor = select(1.0 / sum, 0.0, empty);
@@ -1217,25 +1275,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     } { const r: u32 = 3u;
         let i = position.q_first + ty + TY * r;
-        var sum = 0.0;
-        { const x: u32 = 0u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 1u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 2u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 3u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 4u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 5u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 6u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } { const x: u32 = 7u;
-            sum += wg_part[(ty + TY * r) * TX + x];
-        } 
-        sum = sum_or_nan(sum);
+        let sum = sum_or_nan(sums[r]);
         // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
         let empty = sum == 0.0;
         let factor = select(1.0 / sum, 0.0, empty);

@@ -129,6 +129,7 @@ fn devices() -> impl Iterator<Item = DeviceCaps> {
                     max_workgroup_bytes: 32 << 10,
                     ..CapsLimits::PORTABLE
                 },
+                backend: "vulkan".to_owned(),
                 subgroup_sizes: Some((32, 64)),
                 shader_f16: true,
                 ..Default::default()
