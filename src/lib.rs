@@ -225,6 +225,8 @@
 // In the order of the flow; rustfmt would sort a block without these lines between.
 pub mod problem;
 
+mod tune;
+
 pub mod caps;
 
 pub mod plan;
@@ -244,6 +246,9 @@ mod readback;
 mod timing;
 
 mod gpu;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod store;
 
 mod engine;
 
@@ -273,7 +278,7 @@ pub use caps::{DeviceCaps, DeviceClass, Family, Tier};
 pub use encode::BoundAttention;
 #[cfg(not(target_arch = "wasm32"))]
 pub use engine::adapters;
-pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters_async};
+pub use engine::{AttentionOutput, Engine, EngineDescriptor, PipelineFolder, TuningSource, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
 pub use linear::{Linear, LinearDescriptor, LinearHostInputs, LinearInputs};
@@ -297,6 +302,7 @@ pub use rope::{
 pub use scatter::{ScatterMode, TensorScatter, TensorScatterDescriptor, TensorScatterInputs};
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;
+pub use tune::{QueryRows, TunedChoice, TunedTile, Tuning, TuningClass};
 
 // What this crate's signatures speak of, so that callers need not guess the versions.
 pub use {half, wgpu};

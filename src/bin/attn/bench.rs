@@ -5,7 +5,7 @@ pub mod cases;
 mod floors;
 mod measure;
 mod report;
-mod stopwatch;
+pub mod stopwatch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,7 +69,7 @@ enum KernelName {
     Cpu,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds < 1e6 => Ok(seconds),
         _ => Err("expected seconds, more than 0".into()),

@@ -1,8 +1,10 @@
 //! Options that say where and how to compute.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Family, Tier};
+use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Family, Tier, Tuning, TuningSource};
 
 /// Which device to use.
 #[derive(Args, Clone, Debug)]
@@ -22,6 +24,9 @@ pub struct DeviceOptions {
     /// Only kernels of this family, where the device has what they need
     #[arg(long, value_name = "FAMILY")]
     pub family: Option<FamilyName>,
+    /// Plan as if `attn tune` had never run
+    #[arg(long)]
+    pub no_tuning: bool,
 }
 
 /// A family of kernels by name.
@@ -66,8 +71,21 @@ impl From<AlgorithmName> for Algorithm {
 }
 
 impl DeviceOptions {
-    /// Opens the device.
+    /// Opens the device, and says so if the user's tuning is of no use.
     pub fn engine(&self) -> anyhow::Result<Engine> {
+        let engine = self.engine_without_tuning()?;
+        if self.no_tuning {
+            return Ok(engine);
+        }
+        let tuning = Tuning::of_user(engine.caps()).unwrap_or_else(|error| {
+            anstream::eprintln!("attn: warning: tuning is ignored: {error}");
+            None
+        });
+        Ok(engine.with_tuning(tuning.map(Arc::new)))
+    }
+
+    /// Opens the device; plans go by the built-in rows.
+    pub fn engine_without_tuning(&self) -> anyhow::Result<Engine> {
         let tier = self.tier.map(|tier| match tier {
             TierName::Portable => Tier::Portable,
             TierName::Extended => Tier::Extended,
@@ -75,6 +93,7 @@ impl DeviceOptions {
         let engine = Engine::with(&EngineDescriptor {
             adapter_name: self.adapter.as_deref(),
             tier,
+            tuning: TuningSource::Off,
             ..Default::default()
         })
         .context("cannot use a GPU (`attn adapters` lists what there is)")?;
