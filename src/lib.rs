@@ -201,6 +201,13 @@
 //! [`reference`](mod@reference) computes all of it in `f64`; [`Problem`] and [`Plan`] are pure, so that a descriptor can be
 //! checked, and a plan looked at, on any machine.
 //!
+//! # What is read and written
+//!
+//! [`Engine::new`] and [`Engine::with`] read the [`Tuning`] that `attn tune` saved for the adapter, and keep the driver's compiled kernels
+//! where wgpu has a cache for them, both in the platform's cache folder; [`EngineDescriptor`] switches either off, as do `ATTN_TUNING=off`
+//! and `ATTN_PIPELINE_CACHE=off` in the environment. [`Engine::from_wgpu`] and [`Engine::from_adapter`] touch no file, and nothing does in
+//! a browser. Nothing is measured behind anybody's back.
+//!
 //! # What holds everywhere
 //!
 //! - Strides and offsets are in elements, sizes in bytes end in `_bytes`, times in `_ns`. The last axis is contiguous.

@@ -257,7 +257,7 @@ impl Plan {
     }
 
     /// The tile sizes of a kernel.
-    pub(crate) fn tile_of(&self, skeleton: Skeleton) -> &Tile {
+    pub fn tile_of(&self, skeleton: Skeleton) -> &Tile {
         match is_fused(skeleton) {
             true => &self.fused_tile,
             false => &self.tile,

@@ -84,6 +84,28 @@ impl DeviceOptions {
         Ok(engine.with_tuning(tuning.map(Arc::new)))
     }
 
+    /// The same options, for another process.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut option = |name: &str, value: Option<String>| {
+            arguments.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));
+        };
+        let word = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
+        option("adapter", self.adapter.clone());
+        option("tier", self.tier.and_then(|tier| word(tier.to_possible_value())));
+        option(
+            "family",
+            self.family.and_then(|family| word(family.to_possible_value())),
+        );
+        let flags = [
+            (self.no_f16, "--no-f16"),
+            (self.no_subgroups, "--no-subgroups"),
+            (self.no_tuning, "--no-tuning"),
+        ];
+        arguments.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
+        arguments
+    }
+
     /// Opens the device; plans go by the built-in rows.
     pub fn engine_without_tuning(&self) -> anyhow::Result<Engine> {
         let tier = self.tier.map(|tier| match tier {
@@ -113,4 +135,28 @@ impl DeviceOptions {
 pub fn describe(engine: &Engine) -> String {
     let caps = engine.caps();
     format!("{}, {} ({}), tier {}", caps.name, caps.driver, caps.backend, caps.tier)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        device: DeviceOptions,
+    }
+
+    #[test]
+    fn another_process_is_given_the_same_options() {
+        let given = "--adapter xy --tier portable --family split --no-f16 --no-subgroups --no-tuning";
+        let parse = |words: Vec<String>| Only::parse_from(["attn".to_owned()].into_iter().chain(words)).device;
+        let options = parse(given.split(' ').map(str::to_owned).collect());
+        let again = parse(options.arguments());
+        assert_eq!(format!("{options:?}"), format!("{again:?}"));
+        assert_eq!(options.arguments().len(), 9);
+        assert!(parse(Vec::new()).arguments().is_empty());
+    }
 }

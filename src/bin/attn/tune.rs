@@ -3,7 +3,7 @@
 mod classes;
 mod measure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,10 +12,11 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use wgpu_attention::{TunedChoice, Tuning};
+use wgpu_attention::{Engine, TunedChoice, Tuning};
 
 use crate::bench::stopwatch::Stopwatch;
 use crate::device::{DeviceOptions, describe};
+use crate::files;
 use classes::Example;
 use measure::{Outcome, Tuner};
 
@@ -52,6 +53,8 @@ struct Report {
     left_out: Vec<String>,
     /// Where it was saved.
     file: Option<PathBuf>,
+    /// What it takes for engines to read that.
+    unread: Option<String>,
 }
 
 /// Runs the command. The file is written at the very end, whole: who interrupts it keeps the old one.
@@ -78,6 +81,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         classes: Vec::new(),
         left_out: Vec::new(),
         file: None,
+        unread: None,
     };
     let mut longest = Duration::ZERO;
     for example in &examples {
@@ -98,6 +102,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
     if let Some(path) = path {
         merged(&report.classes, &path, &engine).save(&path, engine.caps())?;
+        report.unread = unread(&path, &engine);
         report.file = Some(path);
     }
     if arguments.json {
@@ -112,16 +117,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn path(arguments: &Arguments, engine: &wgpu_attention::Engine) -> anyhow::Result<PathBuf> {
+/// Where to save, known to be writable before anything is measured.
+fn path(arguments: &Arguments, engine: &Engine) -> anyhow::Result<PathBuf> {
     let named = std::env::var_os("ATTN_TUNING").filter(|value| !value.is_empty() && value != "off");
-    (arguments.file.clone())
+    let path = (arguments.file.clone())
         .or_else(|| named.map(PathBuf::from))
         .or_else(|| Tuning::user_path(engine.caps()))
-        .context("there is no cache folder, nor a home; --file says where to save")
+        .context("there is no cache folder, nor a home; --file says where to save")?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    files::check_writable(&path)?;
+    Ok(path)
 }
 
 /// What is new, and what the file has of other classes.
-fn merged(outcomes: &[Outcome], path: &std::path::Path, engine: &wgpu_attention::Engine) -> Tuning {
+fn merged(outcomes: &[Outcome], path: &Path, engine: &Engine) -> Tuning {
     // A file that is stale or corrupt is replaced.
     let mut tuning = Tuning::load(path, engine.caps()).unwrap_or_default();
     let measured = |choice: &TunedChoice| outcomes.iter().any(|outcome| outcome.class == choice.class);
@@ -139,6 +150,16 @@ fn merged(outcomes: &[Outcome], path: &std::path::Path, engine: &wgpu_attention:
     });
     tuning.choices.extend(new);
     tuning
+}
+
+/// Which file engines read, if it is not this one.
+fn unread(path: &Path, engine: &Engine) -> Option<String> {
+    match std::env::var_os("ATTN_TUNING").filter(|value| !value.is_empty()) {
+        Some(value) if value == "off" => Some("engines do not read it while ATTN_TUNING is off".into()),
+        Some(value) if Path::new(&value) == path => None,
+        None if Tuning::user_path(engine.caps()).is_some_and(|own| own == path) => None,
+        _ => Some(format!("engines read it where ATTN_TUNING={}", path.display())),
+    }
 }
 
 fn print(report: &Report) {
@@ -192,6 +213,9 @@ fn print(report: &Report) {
     match &report.file {
         Some(path) => anstream::println!("saved to {}", path.display()),
         None => anstream::println!("nothing saved (--dry-run)"),
+    }
+    if let Some(unread) = &report.unread {
+        anstream::println!("{unread}");
     }
 }
 

@@ -8,8 +8,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 use wgpu_attention::reference::{self, Precision};
 use wgpu_attention::{
-    Attention, BoundAttention, DType, Engine, HostInputs, Inputs, Operand, OutputBuffers, Plan, Problem, Tensor,
-    TunedChoice, TunedTile, Tuning, TuningClass,
+    Attention, BoundAttention, DType, Engine, Family, HostInputs, Inputs, Operand, OutputBuffers, Plan, Problem,
+    Tensor, TunedChoice, TunedTile, Tuning, TuningClass,
 };
 
 use super::classes::Example;
@@ -68,7 +68,16 @@ struct Operands {
 struct Job {
     row: usize,
     bound: BoundAttention,
-    _attention: Attention,
+    attention: Attention,
+}
+
+/// What is known of a class so far.
+struct Trial<'a> {
+    example: &'a Example,
+    operands: Operands,
+    rows: Vec<Row>,
+    /// The rows that are right, the built-in choice first.
+    jobs: Vec<Job>,
 }
 
 /// A tile has to be so much faster to be worth a choice: less is within what one run differs from the next.
@@ -76,6 +85,9 @@ const WORTH_IT: f64 = 0.97;
 
 /// A tile so much slower than the best in its second run is not timed further.
 const FAR_BEHIND: f64 = 1.5;
+
+/// A family of which two tiles were so much slower than the best is not tried further.
+const HOPELESS: f64 = 4.0;
 
 /// Time for the repeated runs of each tile.
 const BUDGET: Duration = Duration::from_millis(60);
@@ -103,32 +115,35 @@ impl Tuner<'_> {
         let problem = Problem::new(&example.descriptor())?;
         step(format!("{}, built-in", example.class));
         let (operands, first, built_in) = self.operands(example, &problem)?;
-        let mut outcome = Outcome {
-            class: example.class,
-            sizes: example.sizes(),
-            rows: vec![first],
-            chosen: None,
-        };
-        let plan = built_in._attention.plan().clone();
-        let mut jobs = vec![built_in];
         let candidates = TunedTile::candidates(&problem, self.engine.caps());
-        let (first, further): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_typical);
-        self.try_all(first, example, &plan, &operands, &mut outcome, &mut jobs, &mut step)?;
+        let (usual, further): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_typical);
+        let mut trial = Trial {
+            example,
+            operands,
+            rows: vec![first],
+            jobs: vec![built_in],
+        };
+        self.try_all(&mut trial, usual, &mut step)?;
         // How many workgroups are enough is asked for the best rows and keys only.
-        let best = fastest(&outcome.rows).and_then(|row| row.tile.clone());
+        let best = fastest(&trial.rows).and_then(|row| row.tile.clone());
         let alike = |tile: &TunedTile| best.as_ref().is_some_and(|best| differ_in_workgroups(best, tile));
         let further = further.into_iter().filter(alike).collect();
-        self.try_all(further, example, &plan, &operands, &mut outcome, &mut jobs, &mut step)?;
+        self.try_all(&mut trial, further, &mut step)?;
 
         step(format!("{}, the fastest in turn", example.class));
-        let best_ms = fastest(&outcome.rows).map_or(f64::INFINITY, |row| row.rough_ms);
-        jobs.retain(|job| job.row == 0 || outcome.rows[job.row].rough_ms <= FAR_BEHIND * best_ms);
+        let Trial { mut rows, mut jobs, .. } = trial;
+        let best_ms = fastest(&rows).map_or(f64::INFINITY, |row| row.rough_ms);
+        jobs.retain(|job| job.row == 0 || rows[job.row].rough_ms <= FAR_BEHIND * best_ms);
         let laps: Vec<Vec<Lap>> = in_turn(BUDGET, jobs.len(), |index| self.stopwatch.attention(&jobs[index].bound))?;
         for (job, laps) in jobs.iter().zip(laps) {
-            outcome.rows[job.row].median_ms = Some(Times::of(&laps).median_ms);
+            rows[job.row].median_ms = Some(Times::of(&laps).median_ms);
         }
-        outcome.chosen = choose(&outcome.rows);
-        Ok(outcome)
+        Ok(Outcome {
+            class: example.class,
+            sizes: example.sizes(),
+            chosen: choose(&rows),
+            rows,
+        })
     }
 
     /// The operands, and the built-in choice on them, compared with the reference.
@@ -172,7 +187,7 @@ impl Tuner<'_> {
             check.allowed_error
         );
         let row = Row {
-            name: format!("built-in: {}", shown(job._attention.plan())),
+            name: format!("built-in: {}", shown(job.attention.plan())),
             tile: None,
             right: true,
             max_difference: 0.0,
@@ -185,23 +200,19 @@ impl Tuner<'_> {
     }
 
     /// Runs each of these tiles twice and compares; the right ones become jobs.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one loop, run twice, over what its only caller has at hand"
-    )]
     fn try_all(
         &self,
+        trial: &mut Trial<'_>,
         tiles: Vec<TunedTile>,
-        example: &Example,
-        built_in: &Plan,
-        operands: &Operands,
-        outcome: &mut Outcome,
-        jobs: &mut Vec<Job>,
         step: &mut impl FnMut(String),
     ) -> anyhow::Result<()> {
+        let (example, operands) = (trial.example, &trial.operands);
         for tile in tiles {
             if Instant::now() > self.deadline {
                 break;
+            }
+            if is_hopeless(tile.family(), &trial.rows) {
+                continue;
             }
             step(format!("{}, {tile}", example.class));
             let choice = TunedChoice {
@@ -214,14 +225,15 @@ impl Tuner<'_> {
             let tuning = Tuning { choices: vec![choice] };
             let engine = self.engine.with_tuning(Some(Arc::new(tuning)));
             let plan = engine.plan(&example.descriptor())?;
-            if plan.tuned() != Some(&tile) || does_the_same(&plan, built_in) {
+            let is_known = trial.jobs.iter().any(|job| does_the_same(&plan, job.attention.plan()));
+            if plan.tuned() != Some(&tile) || is_known {
                 continue;
             }
-            let (job, first_call_ms, rough_ms) = self.run(&engine, outcome.rows.len(), example, operands)?;
+            let (job, first_call_ms, rough_ms) = self.run(&engine, trial.rows.len(), example, operands)?;
             let got = self.result(operands)?;
             let max_difference = largest_difference(&got, &operands.want);
             let right = max_difference <= operands.allowed;
-            outcome.rows.push(Row {
+            trial.rows.push(Row {
                 name: tile.to_string(),
                 tile: Some(tile),
                 right,
@@ -232,7 +244,7 @@ impl Tuner<'_> {
                 median_ms: None,
             });
             if right {
-                jobs.push(job);
+                trial.jobs.push(job);
             }
         }
         Ok(())
@@ -255,11 +267,7 @@ impl Tuner<'_> {
         self.stopwatch.attention(&bound)?;
         let first_call_ms = start.elapsed().as_secs_f64() * 1e3;
         let lap = self.stopwatch.attention(&bound)?;
-        let job = Job {
-            row,
-            bound,
-            _attention: attention,
-        };
+        let job = Job { row, bound, attention };
         Ok((job, first_call_ms, lap.gpu_ms.unwrap_or(lap.wall_ms)))
     }
 
@@ -287,6 +295,16 @@ fn differ_in_workgroups(one: &TunedTile, other: &TunedTile) -> bool {
 fn does_the_same(one: &Plan, other: &Plan) -> bool {
     let kernels = |plan: &Plan| plan.passes().iter().map(|pass| plan.kernel(pass)).collect::<Vec<_>>();
     one.passes() == other.passes() && kernels(one) == kernels(other)
+}
+
+/// Whether the first two tiles of a family, and all others of it so far, were so far behind that no sizes will help.
+fn is_hopeless(family: Family, rows: &[Row]) -> bool {
+    let best_ms = fastest(rows).map_or(f64::INFINITY, |row| row.rough_ms);
+    let of_family = rows
+        .iter()
+        .filter(|row| row.tile.as_ref().is_some_and(|tile| tile.family() == family));
+    let mut behind = of_family.map(|row| row.rough_ms > HOPELESS * best_ms);
+    behind.clone().count() >= 2 && behind.all(|behind| behind)
 }
 
 /// The row with the shortest second run.
@@ -386,6 +404,25 @@ mod tests {
         );
         assert_eq!(choose(&[built_in(), row(None, true)]), None);
         assert_eq!(choose(&[row(None, true), row(Some(1.0), true)]), None);
+    }
+
+    #[test]
+    fn a_family_far_behind_is_given_up() {
+        let tile = |tile: TunedTile, rough_ms| Row {
+            tile: Some(tile),
+            rough_ms,
+            ..row(None, true)
+        };
+        let broadcast = |rough_ms| tile(TunedTile::Broadcast { rows: 1 }, rough_ms);
+        let one = || row(None, true);
+        assert!(!is_hopeless(Family::Broadcast, &[one()]));
+        assert!(!is_hopeless(Family::Broadcast, &[one(), broadcast(9.0)]));
+        assert!(is_hopeless(Family::Broadcast, &[one(), broadcast(9.0), broadcast(5.0)]));
+        assert!(!is_hopeless(Family::Tile, &[one(), broadcast(9.0), broadcast(5.0)]));
+        assert!(!is_hopeless(
+            Family::Broadcast,
+            &[one(), broadcast(9.0), broadcast(3.0), broadcast(9.0)]
+        ));
     }
 
     #[test]
