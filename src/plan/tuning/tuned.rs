@@ -105,7 +105,7 @@ impl TunedTile {
             return None;
         }
         match *self {
-            TunedTile::Tile { ref row, tile_q } => tile(row, tile_q, &shape, caps),
+            TunedTile::Tile { ref row, tile_q } if TILE_ROWS.contains(&tile_q) => tile(row, tile_q, &shape, caps),
             TunedTile::Broadcast { rows } if LANE_ROWS.contains(&rows) => broadcast(rows, &shape, caps),
             TunedTile::Split { rows, keys, workgroups }
                 if LANE_ROWS.contains(&rows) && SPLIT_KEYS.contains(&keys) && WORKGROUPS.contains(&workgroups) =>
@@ -141,7 +141,7 @@ fn tile(row: &str, tile_q: u32, shape: &AttentionShape, caps: &DeviceCaps) -> Op
         tile_q,
         ..row.clone()
     };
-    let known = row.family == Family::Tile && TILE_ROWS.contains(&tile_q) && tile_q.is_multiple_of(row.ty);
+    let known = row.family == Family::Tile && tile_q.is_multiple_of(row.ty);
     let fits = row.tier <= caps.tier
         && row.class.is_none_or(|only| only == caps.class)
         && tile.threads() <= caps.limits.max_invocations
