@@ -35,8 +35,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         /*unroll*/ for (var c = 0u; c < 4u; c++) {
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         }

@@ -4,16 +4,20 @@
 // Bindings: 0 params, 3 value, 4 out, 6 weights; others where a hook declares them.
 // Hooks: value, out, sequence, visit, causal, window, dropout, guard, acc.
 
-// [batch, heads, seqlen_q, seqlen_k], f32, rows that sum to 1.
+// [batch, heads, seqlen_q, seqlen_k], f32, rows that sum to 1; minus zero at closed positions, and only there.
 @group(0) @binding(6) var<storage, read> weights: array<f32>;
 
-// A weight of exactly 0 counts as closed here: the masks are not looked at again.
 fn load_weight(at: u32, key: u32, kv_end: u32) -> f32 {
-    var weight = 0.0;
+    var weight = bitcast<f32>(CLOSED_WEIGHT_BITS);
     if (key < kv_end) {
         weight = weights[at + key];
     }
-    return select(weight, bitcast<f32>(CLOSED_WEIGHT_BITS), weight == 0.0);
+    return weight;
+}
+
+// Weights after dropout. A dropped one is plain zero, even if a prob_mod had made it negative.
+fn keep_open(dropped: vec4<f32>, before: vec4<f32>) -> vec4<f32> {
+    return select(dropped, vec4<f32>(0.0), is_closed_weight(dropped) & !is_closed_weight(before));
 }
 
 @compute @workgroup_size(THREADS)
@@ -61,7 +65,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let key = kv_first + i % TX;
             let weights_of_lane = vec4<f32>(load_weight(at, key, kv_end), load_weight(at, key + TX, kv_end),
                 load_weight(at, key + 2u * TX, kv_end), load_weight(at, key + 3u * TX, kv_end));
-            wg_weights[(i / TX) * P_STRIDE + i % TX] = drop_weights(weights_of_lane, position, position.q_first + i / TX, key);
+            let dropped = drop_weights(weights_of_lane, position, position.q_first + i / TX, key);
+            wg_weights[(i / TX) * P_STRIDE + i % TX] = keep_open(dropped, weights_of_lane);
         }
         values = add_values(values, position, kv_first, lane);
     }

@@ -42,6 +42,9 @@ pub enum Family {
     /// No workgroup memory: rows in registers, keys and values shared by `subgroupBroadcast`: `shaders/broadcast.wgsl`. For
     /// software drivers.
     Broadcast,
+    /// No workgroup memory: rows in registers, keys and values loaded at addresses that are the same for all invocations:
+    /// `shaders/uniform.wgsl`. For compilers that make scalar loads of these.
+    Uniform,
     /// For few query rows: the keys cut into runs visited side by side, rows that share a key/value head visited together:
     /// `shaders/split.wgsl`.
     Split,
@@ -49,7 +52,7 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 3] = [Family::Tile, Family::Broadcast, Family::Split];
+    pub const ALL: [Family; 4] = [Family::Tile, Family::Broadcast, Family::Uniform, Family::Split];
 }
 
 impl fmt::Display for Family {
@@ -57,6 +60,7 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Family::Tile => "tile",
             Family::Broadcast => "broadcast",
+            Family::Uniform => "uniform",
             Family::Split => "split",
         })
     }
@@ -115,6 +119,9 @@ pub struct DeviceCaps {
     pub timestamps: bool,
     /// An invocation's loops end, silently, after this many trips in total (Mesa's llvmpipe before 25; measured on 22.3.6).
     pub max_loop_trips: Option<u32>,
+    /// The driver takes seconds to compile what others do in tenths: texts are kept shorter (Mesa's llvmpipe from 25 on, whose
+    /// time grows faster than the number of loads in the text).
+    pub compiles_slowly: bool,
     /// The most floating-point operations in one dispatch: a quarter of a second on the slowest device of the class, since
     /// desktops reset a GPU that is busy for two seconds.
     pub max_dispatch_flops: f64,
@@ -194,6 +201,7 @@ impl Default for DeviceCaps {
             tuning: None,
             timestamps: false,
             max_loop_trips: None,
+            compiles_slowly: false,
             max_dispatch_flops: max_dispatch_flops(DeviceClass::Unknown),
         }
     }
@@ -239,6 +247,8 @@ impl DeviceCaps {
             tuning: None,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_loop_trips: max_loop_trips(&info.driver, &info.driver_info),
+            compiles_slowly: info.driver == "llvmpipe"
+                && mesa_major(&info.driver_info).is_some_and(|major| major >= 25),
             max_dispatch_flops: max_dispatch_flops(class),
         }
     }
@@ -275,16 +285,18 @@ fn max_loop_trips(driver: &str, driver_info: &str) -> Option<u32> {
     if driver != "llvmpipe" {
         return None;
     }
-    let major = driver_info
-        .split_whitespace()
-        .skip_while(|word| *word != "Mesa")
-        .nth(1)
-        .and_then(|version| version.split('.').next())
-        .and_then(|major| major.parse::<u32>().ok());
-    match major {
+    match mesa_major(driver_info) {
         Some(major) if major >= 25 => None,
         _ => Some(65_535),
     }
+}
+
+fn mesa_major(driver_info: &str) -> Option<u32> {
+    let version = driver_info
+        .split_whitespace()
+        .skip_while(|word| *word != "Mesa")
+        .nth(1)?;
+    version.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

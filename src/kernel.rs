@@ -23,6 +23,8 @@ pub enum Skeleton {
     Fused,
     /// The same without workgroup memory, for software drivers: `shaders/broadcast.wgsl`.
     Broadcast,
+    /// The same with keys and values at uniform addresses: `shaders/uniform.wgsl`.
+    Uniform,
     /// The same for few rows over many keys, by runs of keys: `shaders/split.wgsl`.
     Split,
     /// After it: what the runs made of each row, joined: `shaders/join.wgsl`.
@@ -47,9 +49,10 @@ pub enum Skeleton {
 
 impl Skeleton {
     /// All of them.
-    pub const ALL: [Skeleton; 11] = [
+    pub const ALL: [Skeleton; 12] = [
         Skeleton::Fused,
         Skeleton::Broadcast,
+        Skeleton::Uniform,
         Skeleton::Split,
         Skeleton::Join,
         Skeleton::Scores,
@@ -66,6 +69,7 @@ impl Skeleton {
         match self {
             Skeleton::Fused => "fused",
             Skeleton::Broadcast => "broadcast",
+            Skeleton::Uniform => "uniform",
             Skeleton::Split => "split",
             Skeleton::Join => "join",
             Skeleton::Scores => "scores",
@@ -354,7 +358,7 @@ fn attention_constants(
             "TX",
             match skeleton {
                 // A hook's four keys are neighbours.
-                Skeleton::Broadcast | Skeleton::Split => 1,
+                Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split => 1,
                 _ => tile.tx,
             },
         ),
@@ -363,7 +367,7 @@ fn attention_constants(
         ("TILE_Q", tile.tile_q),
         ("TILE_KV", tile.tile_kv()),
     ]);
-    if matches!(skeleton, Skeleton::Broadcast | Skeleton::Split) {
+    if matches!(skeleton, Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split) {
         let dv4_chunk = tile.chunk_channels(shape.head_dim_v) / 4;
         constants.extend([
             ("LANES", tile.ty),
@@ -375,6 +379,7 @@ fn attention_constants(
             ("DV4_CHUNK", dv4_chunk),
             ("V_CHUNKS", tile.v_chunks(shape.head_dim_v)),
             ("KEYS", tile.tx),
+            ("KEYS4", tile.tx.div_ceil(4)),
             ("D4_LOADS", shape.head_dim.div_ceil(4).div_ceil(tile.ty)),
         ]);
     } else {
@@ -382,7 +387,7 @@ fn attention_constants(
     }
     if matches!(
         skeleton,
-        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::Scores
+        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::Scores
     ) {
         let stage = match variant.emit {
             Emit::Stage(ScoreStage::Scaled) => 1,
@@ -403,7 +408,12 @@ fn attention_constants(
     }
     let turns = matches!(
         skeleton,
-        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::Scores | Skeleton::Linear
+        Skeleton::Fused
+            | Skeleton::Broadcast
+            | Skeleton::Uniform
+            | Skeleton::Split
+            | Skeleton::Scores
+            | Skeleton::Linear
     );
     if let (Some(rope), true) = (problem.rope(), turns) {
         let interleaved = rope.pairing == RopePairing::Interleaved;

@@ -12,7 +12,7 @@ use crate::error::{Error, Operand, Result};
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, binding_of};
 use crate::problem::{Algorithm, DType, DropoutKeep, Extent, Problem};
 use crate::tune::TunedTile;
-use schedule::{BoundOperand, Bounds, Region};
+use schedule::{BoundOperand, Bounds, Region, validate_dispatches};
 use tuning::{FusedTiles, Tile};
 use workspace::Workspace;
 
@@ -83,7 +83,8 @@ impl Plan {
     /// Plans a problem for a device.
     ///
     /// # Errors
-    /// [`Error::Limit`] when a single tile of an operand is larger than the device can bind.
+    /// [`Error::Limit`] when a single tile of an operand is larger than the device can bind, or the work is so much that it
+    /// would take more than 65,536 dispatches.
     ///
     /// ```
     /// use wgpu_attention::{AttentionDescriptor, AttentionShape, DeviceCaps, Plan, Problem};
@@ -293,7 +294,7 @@ impl Plan {
             self.tile_of(pass.skeleton),
             Variant {
                 parts: pass.runs.count > 1,
-                wide: self.shader_int64,
+                wide: self.shader_int64 && self.tile_of(pass.skeleton).family != Family::Tile,
                 resume: pass.resume,
                 lse: pass.lse != Lse::None,
                 emit: pass.emit,
@@ -398,7 +399,7 @@ pub(crate) fn tile_lists_extent(problem: &Problem, tile: &Tile) -> Result<Option
 fn is_fused(skeleton: Skeleton) -> bool {
     matches!(
         skeleton,
-        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::TileLists
+        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::TileLists
     )
 }
 
@@ -406,6 +407,7 @@ fn is_fused(skeleton: Skeleton) -> bool {
 fn fused_skeleton(tile: &Tile) -> Skeleton {
     match tile.family {
         Family::Broadcast => Skeleton::Broadcast,
+        Family::Uniform => Skeleton::Uniform,
         Family::Split => Skeleton::Split,
         Family::Tile => Skeleton::Fused,
     }
@@ -535,6 +537,7 @@ impl<'a> Planner<'a> {
                     chunk: chunk..chunk + 1,
                     ..whole.clone()
                 })?);
+                validate_dispatches(regions.len())?;
             }
         }
         let wants_lse = self.problem.outputs().weights;
@@ -692,6 +695,7 @@ impl<'a> Planner<'a> {
                 block: block.clone(),
                 ..pass
             }));
+            validate_dispatches(passes.len())?;
         }
         if partial {
             passes.extend(self.narrow_passes(&whole)?);

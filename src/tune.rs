@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::{DType, Problem};
 
-/// What was found best on a device, for classes of problems. A class that is not listed is planned by the built-in rows.
+/// What was found best on a device, for classes of problems. A class that is not listed is planned by the built-in rows, as are
+/// problems that a measurement does not speak for: small ones (below 2e7 operations), and those that load a mask or a bias for each
+/// score.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -95,6 +97,8 @@ pub enum TunedTile {
         /// Query rows of an invocation.
         rows: u32,
     },
+    /// Rows in registers, keys and values at addresses that all lanes share.
+    Uniform,
     /// Runs of keys side by side.
     Split {
         /// Rows that share a key/value head and are visited together, at most.
@@ -152,6 +156,7 @@ impl fmt::Display for TunedTile {
         match self {
             TunedTile::Tile { row, tile_q } => write!(f, "tile {row}, {tile_q} rows"),
             TunedTile::Broadcast { rows } => write!(f, "broadcast, {rows} rows a lane"),
+            TunedTile::Uniform => f.write_str("uniform"),
             TunedTile::Split { rows, keys, workgroups } => {
                 write!(f, "split, {rows} rows x {keys} keys a lane, {workgroups} workgroups")
             }

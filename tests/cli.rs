@@ -152,12 +152,193 @@ fn dump(name: &str, options: &[&str]) -> (Value, Vec<(String, Vec<u8>)>) {
     (report, files)
 }
 
+/// A folder of engines that are shell scripts, each a file and a script.
+#[cfg(unix)]
+fn fake_engines(name: &str, engines: &[(&str, &str)]) -> PathBuf {
+    let folder = scratch(name);
+    fs::create_dir_all(&folder).unwrap();
+    for (engine, script) in engines {
+        fs::write(folder.join(format!("{engine}.sh")), script).unwrap();
+        let file = format!(
+            "name = \"{engine}\"\nversion = \"0.1\"\nruns_on = \"gpu\"\ncommand = [\"sh\", \"{engine}.sh\"]\n\
+             build = \"nothing\"\nknown = \"a script\"\n[env]\nFAKE = \"from the file\"\n"
+        );
+        fs::write(folder.join(format!("{engine}.toml")), file).unwrap();
+    }
+    folder
+}
+
+/// What others print decides what is shown of them: nothing of it is a panic, and a wrong result has no ratio.
+#[cfg(unix)]
+#[test]
+fn peers_are_right_wrong_malformed_or_hang() {
+    let folder = fake_engines(
+        "engines",
+        &[
+            (
+                "right",
+                r#"echo loading; echo '{"case":"'"${ATTN_CASE%%,*}"'","variant":"'"$ATTN_CASE|$FAKE"'","version":"7","median_ms":1e9,"min_ms":9e8,"runs":5,"max_abs_err":"1e-9"}'"#,
+            ),
+            (
+                "wrong",
+                r#"echo '{"case":"lesson-6","median_ms":0.001,"max_abs_err":"0.5"}'; echo '{"case":"lesson-6","variant":"b","median_ms":0.001,"max_abs_err":"nan"}'"#,
+            ),
+            ("malformed", r#"echo '{"case":"lesson-6","median_ms":'"#),
+            ("silent", "echo only words; echo out of memory >&2"),
+            ("fails", r#"echo '{"case":"lesson-6","skip":"too small"}'; exit 3"#),
+            ("hangs", "echo compiling >&2; sleep 100 & sleep 100"),
+        ],
+    );
+    fs::write(
+        folder.join("absent.toml"),
+        "name = \"absent\"\nversion = \"1\"\nruns_on = \"cpu\"\ncommand = [\"./absent\"]\nbuild = \"make it\"\n",
+    )
+    .unwrap();
+    let folder = folder.to_str().unwrap();
+    let (csv, html) = (scratch("peers.csv"), scratch("peers.html"));
+    let options = [
+        "--engines",
+        folder,
+        "--case",
+        "lesson-6",
+        "--seconds",
+        "0.01",
+        "--peer-limit",
+        "1",
+    ];
+    let files = ["--csv", csv.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let start = std::time::Instant::now();
+    let report = json(&[&["bench", "--peers", "--json"], &options[..], &files].concat());
+    assert!(start.elapsed().as_secs() < 90);
+
+    let records = report["records"].as_array().unwrap();
+    let of = |engine: &str| -> Vec<&Value> { records.iter().filter(|record| record["engine"] == engine).collect() };
+    let ours = of("wgpu-attention")[0];
+    assert_eq!((&ours["status"], &ours["case"]), (&"right".into(), &"lesson-6".into()));
+    let our_ms = ours["median_ms"].as_f64().unwrap();
+    assert!(our_ms > 0.0);
+
+    // The process was given the case as a line of the file, and its own variables.
+    let right = of("right")[0];
+    assert_eq!(right["variant"], "lesson-6,lesson,1,8,8,6,6,64,64,false|from the file");
+    assert_eq!((&right["status"], &right["version"]), (&"right".into(), &"7".into()));
+    let ratio = right["ours_over_this"].as_f64().unwrap();
+    assert!((ratio / (right["ours_ms"].as_f64().unwrap() / 1e9) - 1.0).abs() < 1e-2);
+
+    assert_eq!(of("wrong").len(), 2);
+    for wrong in of("wrong") {
+        assert_eq!(wrong["status"], "wrong");
+        assert_eq!(wrong["median_ms"], 0.001);
+        assert!(wrong["ours_over_this"].is_null());
+    }
+    for (engine, words) in [
+        ("malformed", &["not a line of results"][..]),
+        ("silent", &["no line of results", "out of memory"]),
+        ("hangs", &["1 s", "compiling"]),
+    ] {
+        let [record] = of(engine)[..] else {
+            panic!("{engine}: {records:?}")
+        };
+        assert_eq!(record["status"], "failed");
+        for word in words {
+            assert!(record["message"].as_str().unwrap().contains(word), "{record}");
+        }
+    }
+    // Answers before a failure count.
+    let statuses: Vec<_> = of("fails").iter().map(|record| record["status"].clone()).collect();
+    assert_eq!(statuses, ["skipped", "failed"]);
+    assert_eq!(report["skipped"][0]["engine"], "absent");
+    assert!(report["skipped"][0]["why"].as_str().unwrap().contains("make it"));
+
+    // What was written can be shown again.
+    assert_eq!(fs::read_to_string(&csv).unwrap().lines().count(), records.len() + 1);
+    let page = fs::read_to_string(&html).unwrap();
+    assert!(page.contains("class=\"roof\"") && page.contains("not a line of results") && !page.contains("://"));
+    fs::remove_file(&html).unwrap();
+    let output = attn(&[&["bench", "--record", csv.to_str().unwrap()], &files[2..]].concat());
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success());
+    assert!(
+        table.contains("| **wgpu-attention as planned") && table.contains("| wrong |"),
+        "{table}"
+    );
+    assert_eq!(fs::read_to_string(&html).unwrap(), page);
+}
+
+#[cfg(unix)]
+#[test]
+fn peers_are_shown_in_a_table() {
+    let line = r#"echo '{"case":"lesson-6","median_ms":0.001,"max_abs_err":"0.5"}'"#;
+    let folder = fake_engines("engines-table", &[("wrong", line)]);
+    let folder = folder.to_str().unwrap();
+    let csv = scratch("table.csv");
+    let csv = csv.to_str().unwrap();
+    let options = ["--case", "lesson-6", "--seconds", "0.01", "--csv", csv];
+    let output = attn(&[&["bench", "--peers", "--engines", folder], &options[..]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    // What others get wrong is no failure of ours.
+    assert!(output.status.success());
+    let row = text.lines().find(|line| line.contains("(0.001)")).unwrap();
+    assert!(row.contains("wrong") && row.contains("WRONG"), "{text}");
+    assert!(text.contains("wrong: a script"), "{text}");
+    // A document with this table, and with one where a number was changed.
+    let output = attn(&["bench", "--record", csv]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let document = |table: &str| format!("text\n<!-- attn bench --record {csv} -->\n{table}<!-- end -->\n");
+    assert_eq!(stale_tables(&document(&table)), [""; 0]);
+    assert_eq!(stale_tables(&document(&table.replace("wrong", "0.001"))), [csv]);
+}
+
+#[test]
+fn the_bench_draws_a_page() {
+    let path = scratch("bench.html");
+    let options = [
+        "--kernel",
+        "auto",
+        "--kernel",
+        "fused",
+        "--seconds",
+        "0.01",
+        "--html",
+        path.to_str().unwrap(),
+    ];
+    let output = attn(&[&["bench", "--case", "seqlen-64", "--case", "seqlen-256"], &options[..]].concat());
+    assert!(output.status.success());
+    let page = fs::read_to_string(path).unwrap();
+    // Two kernels on two cases, on the roofline and over the length.
+    assert_eq!(page.matches("<circle").count(), 8);
+    assert!(page.contains("as planned") && page.contains("fused") && !page.contains("://"));
+}
+
+/// The records whose tables in a document are not what `attn bench --record` prints.
+fn stale_tables(text: &str) -> Vec<&str> {
+    let mut stale = Vec::new();
+    for part in text.split("\n<!-- attn bench --record ").skip(1) {
+        let (record, rest) = part.split_once(" -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- end -->").unwrap();
+        let output = attn(&["bench", "--record", record]);
+        if !output.status.success() || table.trim() != String::from_utf8_lossy(&output.stdout).trim() {
+            stale.push(record);
+        }
+    }
+    stale
+}
+
+#[test]
+fn tables_in_the_documents_are_the_records() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in ["README.md", "benches/README.md"] {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        assert_eq!(stale_tables(&text), [""; 0], "{document}");
+    }
+}
+
 #[test]
 fn kernels_are_written_out() {
     let wgsl: &[&str] = &["--combinations", "1", "--format", "wgsl"];
     let [(_, native), (_, web)] = [wgsl, &["--combinations", "1", "--web"]].map(|options| dump(options[2], options));
-    assert!(native.len() > 10);
-    assert_eq!(native.len(), web.len());
+    // Some use what only naga has.
+    assert!(web.len() > 10 && web.len() < native.len());
     for (name, contents) in native.iter().chain(&web) {
         let text = std::str::from_utf8(contents).unwrap();
         assert!(name.ends_with(".wgsl"));
@@ -225,6 +406,14 @@ fn mistakes_are_explained() {
     refuses(&["bench", "--set", "nothing"], &["nothing", "lesson"]);
     refuses(&["bench", "--seconds", "0"], &["expected seconds"]);
     refuses(&["bench", "--cases", "no/such.csv"], &["no/such.csv"]);
+    refuses(
+        &["bench", "--record", "benches/cases.csv"],
+        &["cases.csv", "--peers --csv"],
+    );
+    refuses(&["bench", "--peers", "--engines", "no/such"], &["no/such"]);
+    refuses(&["bench", "--peers", "--peer", "nobody"], &["nobody", "burn"]);
+    refuses(&["bench", "--peers", "--peer-limit", "0"], &["expected seconds"]);
+    refuses(&["bench", "--html", "no/such/folder/x.html"], &["no/such/folder"]);
     refuses(&["verify"], &["--cases"]);
     refuses(&["shaders"], &["--dump"]);
     refuses(&["shaders", "--dump", "x", "--combinations", "5"], &["1..=4"]);
@@ -238,6 +427,31 @@ fn mistakes_are_explained() {
         &["--case"],
     );
     refuses(&["shaders", "--dump", "x", "--web", "--format", "hlsl"], &["--format"]);
+}
+
+/// A few seconds of random requests; and one of them once more, by its number.
+#[test]
+fn random_requests_end_well() {
+    let report = json(&["fuzz", "--seed", "3", "--first", "980", "--cases", "60", "--json"]);
+    assert_eq!(report["failed"], 0, "{report:#}");
+    assert_eq!(report["cases"], 60);
+    let answers = report["answers"].as_u64().unwrap();
+    let errors: u64 = (report["errors"].as_object().unwrap().values())
+        .map(|count| count.as_u64().unwrap())
+        .sum();
+    let others = report["unchecked"].as_u64().unwrap() + report["planned"].as_u64().unwrap();
+    assert!(answers > 15 && errors > 10, "{report:#}");
+    assert_eq!(answers + errors + others, 60);
+
+    let worst = report["largest_error_case"].to_string();
+    let again = json(&["fuzz", "--seed", "3", "--first", &worst, "--cases", "1", "--json"]);
+    assert_eq!(again["largest_error"], report["largest_error"]);
+
+    let output = attn(&["fuzz", "--seed", "3", "--first", &worst, "--cases", "1", "--verbose"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for words in ["AttentionShape", "1 right answers", "0 failed"] {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
 }
 
 /// The environment chooses the adapter where no option does.

@@ -104,7 +104,7 @@ fn windows() {
 fn scores_are_capped_and_biased_by_distance() {
     let mut all = Vec::new();
     for (seqlen_q, seqlen_k) in [(129, 127), (7, 33), (1, 129)] {
-        for softcap in [0.7, 30.0] {
+        for softcap in [0.7, 30.0, 1e4, f32::MAX] {
             all.push(AttentionDescriptor {
                 softcap: Some(softcap),
                 causal: Some(LOWER),
@@ -418,6 +418,29 @@ fn scores_and_rows_to_look_at() {
     }
 }
 
+/// A NaN in a query reaches the scores of its sequence's keys, and none behind them.
+#[test]
+fn scores_behind_a_length_are_zero() {
+    for (name, engine) in engines() {
+        for stage in [ScoreStage::Scaled, ScoreStage::Capped, ScoreStage::Biased] {
+            let descriptor = AttentionDescriptor {
+                key_padding: Some(KeyPadding::Lengths),
+                outputs: Outputs {
+                    scores: Some(stage),
+                    ..Default::default()
+                },
+                ..plain(9, 40)
+            };
+            let mut inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 9);
+            inputs.query.singles()[25] = f32::NAN;
+            inputs.lengths = Some(vec![37, 3]);
+            for descriptor in both(&descriptor) {
+                check_inputs(&name, &engine, &descriptor, &inputs);
+            }
+        }
+    }
+}
+
 const CAPTURES: &[Capture<'static>] = &[
     Capture {
         name: "slope",
@@ -509,6 +532,116 @@ fn functions_of_the_callers_own() {
                     continue;
                 }
                 check_mods(&name, &engine, &descriptor, &inputs, &mods);
+            }
+        }
+    }
+}
+
+/// A prob_mod that opens positions: never behind a sequence's end, whose keys and values are NaN.
+#[test]
+fn a_prob_mod_opens_nothing_behind_a_length() {
+    let prob_mod = |prob: f64, [_, _, q_idx, kv_idx]: [u32; 4]| prob * prob + if q_idx == kv_idx { 0.25 } else { 0.0 };
+    let mods = Mods {
+        prob_mod: Some(&prob_mod),
+        ..Default::default()
+    };
+    let descriptor = |weights| AttentionDescriptor {
+        causal: Some(LOWER),
+        mods: wgpu_attention::Mods {
+            prob_mod: Some(PROB_MOD),
+            captures: CAPTURES,
+            ..Default::default()
+        },
+        outputs: Outputs {
+            lse: true,
+            weights,
+            ..Default::default()
+        },
+        ..plain(37, 45)
+    };
+    for (name, engine) in engines() {
+        for weights in [false, true] {
+            let padded = AttentionDescriptor {
+                key_padding: Some(KeyPadding::Lengths),
+                ..descriptor(weights)
+            };
+            let mut inputs = with_captures(&padded);
+            inputs.lengths = Some(vec![31, 0]);
+            let shape = padded.shape;
+            for (row, key) in (0..shape.batch * shape.kv_heads * shape.seqlen_k).map(|row| (row, row % shape.seqlen_k))
+            {
+                let open = if row < shape.kv_heads * shape.seqlen_k { 31 } else { 0 };
+                let channels = row as usize * shape.head_dim as usize..(row as usize + 1) * shape.head_dim as usize;
+                if key >= open {
+                    inputs.key.singles()[channels.clone()].fill(f32::NAN);
+                    inputs.value.singles()[channels].fill(f32::NAN);
+                }
+            }
+            check_mods(&name, &engine, &padded, &inputs, &mods);
+            let packed = AttentionDescriptor {
+                packed: Some(Packed {
+                    tokens_q: 50,
+                    tokens_k: 70,
+                }),
+                layouts: Layouts::all(Layout::Bshd),
+                ..descriptor(weights)
+            };
+            check_mods(&name, &engine, &packed, &with_captures(&packed), &mods);
+        }
+    }
+}
+
+/// A weight of 0 at an open position, be it that it underflowed, that a function made it, or that it was dropped: a NaN in the
+/// value there spreads, and one at a closed position does not.
+#[test]
+fn not_a_number_spreads_from_a_weight_of_zero() {
+    let mut descriptor = AttentionDescriptor {
+        causal: Some(UPPER),
+        bias: Some(Broadcast::new([1, 1, 1, 45])),
+        outputs: Outputs {
+            weights: true,
+            ..Default::default()
+        },
+        ..plain(37, 45)
+    };
+    let prepared = |descriptor: &Descriptor, key: usize| {
+        let mut inputs = with_captures(descriptor);
+        let channels = descriptor.shape.head_dim_v as usize;
+        inputs.value.singles()[key * channels + 3] = f32::NAN;
+        inputs
+    };
+    let negative = |prob: f64, [_, _, q_idx, kv_idx]: [u32; 4]| match kv_idx % 3 {
+        2 => 0.0,
+        _ if q_idx % 2 == 1 => -prob,
+        _ => prob,
+    };
+    for (name, engine) in engines() {
+        let mut inputs = prepared(&descriptor, 9);
+        inputs.bias.as_mut().unwrap().singles()[9] = -300.0;
+        inputs.captures.clear();
+        for descriptor in both(&descriptor) {
+            check_inputs(&name, &engine, &descriptor, &inputs);
+        }
+    }
+    descriptor.bias = None;
+    descriptor.mods = wgpu_attention::Mods {
+        prob_mod: Some(
+            "fn prob_mod(prob: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 {
+    return select(select(prob, -prob, q_idx % 2u == 1u), 0.0, kv_idx % 3u == 2u);
+}",
+        ),
+        captures: CAPTURES,
+        ..Default::default()
+    };
+    let mods = Mods {
+        prob_mod: Some(&negative),
+        ..Default::default()
+    };
+    for (name, engine) in engines() {
+        for dropout in [None, Some(DropoutKeep::Given)] {
+            descriptor.dropout = dropout.map(|keep| Dropout { probability: 0.5, keep });
+            for key in [8, 9] {
+                check_mods(&name, &engine, &descriptor, &prepared(&descriptor, key), &mods);
             }
         }
     }

@@ -4,7 +4,7 @@
 mod support;
 
 use support::run::{check, check_inputs, run};
-use support::{OwnedInputs, Tolerance, compare, engines};
+use support::{OwnedInputs, Tolerance, compare, engines, engines_of_every_family};
 use wgpu_attention::kernel::source::Unroll;
 use wgpu_attention::reference::{self, Precision};
 use wgpu_attention::{
@@ -77,6 +77,17 @@ fn descriptors() -> Vec<AttentionDescriptor<'static>> {
         all.push(AttentionDescriptor {
             shape,
             causal: causal[(index + 1) % 3],
+            ..Default::default()
+        });
+    }
+    // Few rows over many keys: runs of them, and heads that share them.
+    for causal in [None, Some(CausalAlignment::LowerRight)] {
+        all.push(AttentionDescriptor {
+            shape: AttentionShape {
+                kv_heads: 2,
+                ..AttentionShape::new(1, 8, 3, 2001, 64)
+            },
+            causal,
             ..Default::default()
         });
     }
@@ -194,7 +205,7 @@ fn descriptors() -> Vec<AttentionDescriptor<'static>> {
 
 #[test]
 fn every_kernel_agrees_with_the_reference() {
-    for (name, engine) in engines() {
+    for (name, engine) in engines_of_every_family() {
         for (seed, descriptor) in descriptors().into_iter().enumerate() {
             for descriptor in both(descriptor) {
                 check(&name, &engine, &descriptor, seed as u64);
@@ -314,7 +325,7 @@ fn the_default_limits_suffice() {
 /// Some drivers end loops silently after 65,535 trips; the plan must know (Mesa 22.3.6 is one).
 #[test]
 fn long_sequences_are_visited_to_their_end() {
-    for (name, engine) in engines() {
+    for (name, engine) in engines_of_every_family() {
         let shape = AttentionShape {
             kv_heads: 1,
             ..AttentionShape::new(1, 2, 3, 150_001, 8)
@@ -337,7 +348,7 @@ fn long_sequences_are_visited_to_their_end() {
 /// What stands behind a mask is never seen; what stands in the open is.
 #[test]
 fn not_a_number_behind_a_mask_stays_there() {
-    for (name, engine) in engines() {
+    for (name, engine) in engines_of_every_family() {
         let shape = AttentionShape::new(1, 2, 40, 70, 32);
         let descriptor = AttentionDescriptor {
             shape,
@@ -386,7 +397,7 @@ fn not_a_number_behind_a_mask_stays_there() {
 /// Finite biases as low as they get are not the same as closed.
 #[test]
 fn the_lowest_finite_bias_is_open() {
-    for (name, engine) in engines() {
+    for (name, engine) in engines_of_every_family() {
         let shape = AttentionShape::new(1, 1, 4, 6, 16);
         let bias = Some(Broadcast::new([1, 1, 4, 6]));
         let descriptor = AttentionDescriptor {
@@ -408,7 +419,7 @@ fn the_lowest_finite_bias_is_open() {
 /// Operands anywhere in larger buffers, at offsets that are multiples of 4 but not of 16, or of nothing for byte masks.
 #[test]
 fn operands_lie_at_offsets_in_the_callers_buffers() {
-    for (name, engine) in engines() {
+    for (name, engine) in engines_of_every_family() {
         for offset in [16u64, 4] {
             let shape = AttentionShape::new(1, 2, 33, 40, 16);
             let mask = Some(Broadcast::new([1, 2, 33, 40]));
@@ -486,7 +497,7 @@ fn rolled_and_checked_texts_compute_the_same() {
         key_padding: Some(KeyPadding::Boolean),
         ..Default::default()
     };
-    for (name, engine) in engines() {
+    for (name, engine) in engines_of_every_family() {
         let mut others = vec![engine.with_text_options(TextOptions {
             checked: true,
             ..Default::default()

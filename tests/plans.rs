@@ -16,7 +16,7 @@ use wgpu_attention::kernel::Skeleton;
 use wgpu_attention::plan::{Lse, Pass, schedule::Region};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, DeviceCaps, DeviceClass, Error,
-    Layout, Layouts, Operand, Outputs, Plan, Problem, Tier,
+    Layout, Layouts, Operand, Outputs, Plan, Problem, Strides, Tier,
 };
 
 const WEIGHTS: Outputs = Outputs {
@@ -350,6 +350,44 @@ fn assert_narrowed(
     Ok(())
 }
 
+/// A request of few bytes may ask for years of work: it is refused before its list of dispatches fills the memory.
+#[test]
+fn a_plan_without_end_is_refused() {
+    let nothing = Layout::Strided(Strides {
+        batch: 0,
+        head: 0,
+        row: 0,
+    });
+    for (rows, algorithm) in [
+        (1 << 29, Algorithm::Fused),
+        (1 << 20, Algorithm::ThreeKernels),
+        (1 << 24, Algorithm::Auto),
+    ] {
+        let descriptor = AttentionDescriptor {
+            shape: AttentionShape::new(1, 1, rows, rows, 1),
+            layouts: Layouts {
+                out: Layout::Bhsd,
+                ..Layouts::all(nothing)
+            },
+            algorithm,
+            ..Default::default()
+        };
+        let problem = Problem::new(&descriptor).unwrap();
+        let mut caps = DeviceCaps::default();
+        caps.limits.max_storage_buffer_binding_bytes = 1 << 31;
+        caps.limits.max_buffer_bytes = 1 << 31;
+        caps.max_dispatch_flops = 1e7;
+        match Plan::new(&problem, &caps) {
+            Err(Error::Limit {
+                required,
+                limit: 65_536,
+                ..
+            }) => assert!(required > 65_536),
+            other => panic!("{:?}", other.map(|plan| plan.passes().len())),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
 
@@ -411,11 +449,11 @@ proptest! {
         }
     }
 
-    /// Sizes up to the edge of 32-bit indexes: a plan or a limit, never a panic. The work of a dispatch is left unbounded,
-    /// since so large a problem would have too many of them.
+    /// Sizes up to the edge of 32-bit indexes: a plan or a limit, never a panic, nor a plan without end.
     #[test]
     fn huge_problems_never_panic(
-        powers in proptest::array::uniform5(-8f64..32.0), faulty in any::<bool>(), way in 0usize..3, caps in devices(),
+        powers in proptest::array::uniform5(-8f64..32.0), faulty in any::<bool>(), watched in 0u32..8, way in 0usize..3,
+        caps in devices(),
     ) {
         let [heads, seqlen_q, seqlen_k, head_dim, head_dim_v] = powers.map(|power| power.max(0.0).exp2() as u32);
         let shape = AttentionShape { head_dim_v, ..AttentionShape::new(1, heads, seqlen_q, seqlen_k, head_dim) };
@@ -423,7 +461,8 @@ proptest! {
         let descriptor = AttentionDescriptor { shape, algorithm, ..Default::default() };
         let Ok(problem) = Problem::new(&descriptor) else { return Ok(()) };
         let max_loop_trips = faulty.then_some(65_535);
-        let mut caps = DeviceCaps { max_dispatch_flops: f64::INFINITY, max_loop_trips, ..caps };
+        let max_dispatch_flops = if watched == 0 { 1e10 } else { f64::INFINITY };
+        let mut caps = DeviceCaps { max_dispatch_flops, max_loop_trips, ..caps };
         caps.limits.max_storage_buffer_binding_bytes = 1 << 31;
         caps.limits.max_workgroups_per_dimension = 65_535;
         let plan = Plan::new(&problem, &caps);

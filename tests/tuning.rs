@@ -85,6 +85,7 @@ fn a_measured_tile_is_used_and_shown() {
     let cases = [
         (SHAPE, row("32x32 streamed", 16), Family::Tile, 16),
         (SHAPE, TunedTile::Broadcast { rows: 3 }, Family::Broadcast, 24),
+        (SHAPE, TunedTile::Uniform, Family::Uniform, 64),
         (decode, split(16), Family::Split, 2),
         (decode, TunedTile::Broadcast { rows: 1 }, Family::Broadcast, 8),
     ];
@@ -134,6 +135,8 @@ fn a_tile_that_does_not_fit_leaves_the_built_in_choice() {
         (software(), SHAPE, broadcast(5)),
         (software(), SHAPE, broadcast(u32::MAX)),
         (software(), wide, broadcast(1)),
+        (software(), wide, TunedTile::Uniform),
+        (software().at_most(Tier::Portable), SHAPE, TunedTile::Uniform),
         (portable, SHAPE, broadcast(1)),
         (without_subgroups, SHAPE, broadcast(1)),
         (software(), decode, split(0, 1, 32)),
@@ -193,7 +196,9 @@ fn a_measurement_speaks_for_its_class_only() {
         algorithm: Algorithm::ThreeKernels,
         ..plain.clone()
     };
-    for descriptor in [causal, masked, three_kernels] {
+    // Done before a longer text were compiled.
+    let small = descriptor(AttentionShape::new(1, 1, 300, 300, 33));
+    for descriptor in [causal, masked, three_kernels, small] {
         assert!(!is_tuned(&caps, &descriptor), "{descriptor:?}");
     }
     let forced = |family| DeviceCaps {
@@ -221,10 +226,10 @@ fn a_measurement_speaks_for_its_class_only() {
 fn every_candidate_agrees_with_the_reference() {
     let few = AttentionShape {
         kv_heads: 2,
-        ..AttentionShape::new(1, 4, 3, 300, 20)
+        ..AttentionShape::new(1, 8, 7, 4900, 20)
     };
     for (name, engine) in engines() {
-        for shape in [few, AttentionShape::new(1, 2, 77, 75, 20)] {
+        for shape in [few, AttentionShape::new(1, 3, 277, 315, 20)] {
             let descriptor = AttentionDescriptor {
                 causal: Some(CausalAlignment::LowerRight),
                 ..descriptor(shape)

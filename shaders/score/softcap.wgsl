@@ -20,5 +20,8 @@ fn rational_tanh(number: f32) -> f32 {
 }
 
 fn cap_score(score: f32) -> f32 {
-    return params.softcap * rational_tanh(score / params.softcap);
+    let share = score / params.softcap;
+    // Below 1e-4 tanh is the number itself, to less than half a unit in the last place; and a quotient by a very large cap has
+    // lost its digits.
+    return select(params.softcap * rational_tanh(share), score, abs(share) < 1e-4);
 }

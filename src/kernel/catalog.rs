@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
 
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, operations};
-use crate::plan::tuning::{TILES, Tile};
+use crate::plan::tuning::{TILES, Tile, UNIFORM};
 use crate::problem::{
     Algorithm, AttentionDescriptor, AttentionRope, AttentionShape, BlockMaskShape, Broadcast, CausalAlignment, DType,
     Dropout, DropoutKeep, KeyPadding, Outputs, Packed, Problem, ScoreStage, Window,
@@ -240,7 +240,7 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
         descriptor: AttentionDescriptor {
             shape: AttentionShape::new(batch, heads, seqlen_q, seqlen_k, 1),
             algorithm: match skeleton {
-                Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split => Algorithm::Fused,
+                Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split => Algorithm::Fused,
                 Skeleton::Scores | Skeleton::Softmax | Skeleton::WeightedValues => Algorithm::ThreeKernels,
                 _ => Algorithm::Auto,
             },
@@ -264,6 +264,7 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
     let problem = Problem::new(&choice.descriptor).ok()?;
     let tile = match skeleton {
         Skeleton::Broadcast => choice.broadcast_tile,
+        Skeleton::Uniform => &UNIFORM,
         Skeleton::Split => choice.split_tile,
         _ => choice.tile,
     };

@@ -63,7 +63,10 @@ impl<'a> Hooks<'a> {
             "row/state_fresh.wgsl",
         );
         Self {
-            query: load(Operand::Query, problem, variant.query_vec4, variant.shader_f16),
+            query: match variant.wide && variant.query_vec4 {
+                true => wide(Operand::Query, problem),
+                false => load(Operand::Query, problem, variant.query_vec4, variant.shader_f16),
+            },
             key: match variant.wide && variant.key_vec4 {
                 true => wide(Operand::Key, problem),
                 false => load(Operand::Key, problem, variant.key_vec4, variant.shader_f16),
@@ -78,7 +81,7 @@ impl<'a> Hooks<'a> {
                 "tile/query_streamed.wgsl",
             ),
             turns: turns(problem),
-            out: out(out_dtype, variant.out_vec4),
+            out: out(out_dtype, variant.out_vec4, variant.wide),
             lse: pick(variant.lse, "row/lse.wgsl", "row/lse_none.wgsl"),
             acc: pick(variant.resume, "row/acc_resume.wgsl", "row/acc_fresh.wgsl"),
             state: pick(variant.resume, "row/state_resume.wgsl", first_state),
@@ -183,7 +186,7 @@ impl<'a> Hooks<'a> {
                 parts.extend(&self.out);
                 parts.extend([self.lse, self.acc, self.state, "fused.wgsl"]);
             }
-            Skeleton::Broadcast => {
+            Skeleton::Broadcast | Skeleton::Uniform => {
                 parts.extend(rows);
                 parts.extend(bounds);
                 parts.push(self.fused_visit);
@@ -194,7 +197,11 @@ impl<'a> Hooks<'a> {
                 parts.extend(finish);
                 parts.extend([self.value, self.add, self.dropout]);
                 parts.extend(&self.out);
-                parts.extend([self.lse, self.acc, self.state, "broadcast.wgsl"]);
+                parts.extend([self.lse, self.acc, self.state]);
+                parts.push(match skeleton {
+                    Skeleton::Uniform => "uniform.wgsl",
+                    _ => "broadcast.wgsl",
+                });
             }
             Skeleton::Split => {
                 parts.extend(rows);
@@ -286,7 +293,7 @@ impl<'a> Hooks<'a> {
             ..
         } = self.mods;
         let called = match skeleton {
-            Skeleton::Fused | Skeleton::Broadcast | Skeleton::Split | Skeleton::Scores => {
+            Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::Scores => {
                 vec![("score_mod", score_mod), ("mask_mod", mask_mod)]
             }
             Skeleton::Softmax => vec![("prob_mod", prob_mod)],
@@ -380,9 +387,12 @@ fn load(operand: Operand, problem: &Problem, vec4: bool, native: bool) -> File {
     }
 }
 
-/// The load hook of key or value for drivers whose loads cost by the number.
+/// The load hook of query, key or value for drivers whose loads cost by the number.
 fn wide(operand: Operand, problem: &Problem) -> File {
     match (operand, problem.dtype(operand)) {
+        (Operand::Query, DType::F32) => "load/query_f32_wide.wgsl",
+        (Operand::Query, DType::F16) => "load/query_f16_wide.wgsl",
+        (Operand::Query, DType::Bf16) => "load/query_bf16_wide.wgsl",
         (Operand::Key, DType::F32) => "load/key_f32_wide.wgsl",
         (Operand::Key, DType::F16) => "load/key_f16_wide.wgsl",
         (Operand::Key, DType::Bf16) => "load/key_bf16_wide.wgsl",
@@ -392,8 +402,11 @@ fn wide(operand: Operand, problem: &Problem) -> File {
     }
 }
 
-fn out(dtype: DType, vec4: bool) -> Vec<File> {
+fn out(dtype: DType, vec4: bool, wide: bool) -> Vec<File> {
     match (dtype, vec4) {
+        (DType::F32, true) if wide => vec!["row/out_f32_wide.wgsl"],
+        (DType::F16, true) if wide => vec!["type/narrow_f16.wgsl", "row/out_f16_wide.wgsl"],
+        (DType::Bf16, true) if wide => vec!["type/narrow_bf16.wgsl", "row/out_bf16_wide.wgsl"],
         (DType::F32, true) => vec!["row/out_f32_vec4.wgsl"],
         (DType::F32, false) => vec!["row/out_f32_scalar.wgsl"],
         (DType::F16, true) => vec!["type/narrow_f16.wgsl", "row/out_f16_vec4.wgsl"],

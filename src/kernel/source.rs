@@ -147,12 +147,15 @@ parts! {
     "load/key_f32_wide.wgsl" [2 Read] needs Int64;
     "load/query_bf16_scalar.wgsl" [1 Read];
     "load/query_bf16_vec4.wgsl" [1 Read];
+    "load/query_bf16_wide.wgsl" [1 Read] needs Int64;
     "load/query_f16_native_scalar.wgsl" [1 Read] needs F16;
     "load/query_f16_native_vec4.wgsl" [1 Read] needs F16;
     "load/query_f16_scalar.wgsl" [1 Read];
     "load/query_f16_vec4.wgsl" [1 Read];
+    "load/query_f16_wide.wgsl" [1 Read] needs Int64;
     "load/query_f32_scalar.wgsl" [1 Read];
     "load/query_f32_vec4.wgsl" [1 Read];
+    "load/query_f32_wide.wgsl" [1 Read] needs Int64;
     "load/value_bf16_scalar.wgsl" [3 Read];
     "load/value_bf16_vec4.wgsl" [3 Read];
     "load/value_bf16_wide.wgsl" [3 Read] needs Int64;
@@ -218,10 +221,13 @@ parts! {
     "row/lse_none.wgsl" [];
     "row/out_bf16_scalar.wgsl" [4 ReadWrite];
     "row/out_bf16_vec4.wgsl" [4 ReadWrite];
+    "row/out_bf16_wide.wgsl" [4 ReadWrite] needs Int64;
     "row/out_f16_scalar.wgsl" [4 ReadWrite];
     "row/out_f16_vec4.wgsl" [4 ReadWrite];
+    "row/out_f16_wide.wgsl" [4 ReadWrite] needs Int64;
     "row/out_f32_scalar.wgsl" [4 ReadWrite];
     "row/out_f32_vec4.wgsl" [4 ReadWrite];
+    "row/out_f32_wide.wgsl" [4 ReadWrite] needs Int64;
     "row/state_fresh.wgsl" [];
     "row/state_resume.wgsl" [];
     "row/state_sink.wgsl" [10 Read];
@@ -260,6 +266,7 @@ parts! {
     "tile/values_memory.wgsl" [];
     "type/narrow_bf16.wgsl" [];
     "type/narrow_f16.wgsl" [];
+    "uniform.wgsl" [];
     "visit/list.wgsl" [17 Read];
     "visit/range.wgsl" [];
     "visit/states.wgsl" [];

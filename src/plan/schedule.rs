@@ -173,15 +173,38 @@ pub(crate) struct Bounds<'a> {
     pub(crate) heads_in_loop: bool,
 }
 
+/// The most dispatches of one plan. At the quarter of a second that each may take they are four and a half hours; and a list
+/// of more is a matter of memory, since a request of few bytes can ask for 2^60 scores.
+const MAX_DISPATCHES: usize = 1 << 16;
+
+/// Fails if a plan has too many dispatches.
+pub(crate) fn validate_dispatches(dispatches: usize) -> Result<()> {
+    if dispatches <= MAX_DISPATCHES {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        what: "the work, cut into dispatches that end in time and fit the device,".into(),
+        required: dispatches as u64,
+        limit_name: "number of dispatches in a plan (ask for less at a time)",
+        limit: MAX_DISPATCHES as u64,
+    })
+}
+
 impl Bounds<'_> {
     /// Cuts `region` until every piece keeps to the bounds. Pieces of the same rows come in ascending order of keys.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] when a piece cannot be cut further, or there are too many.
     pub(crate) fn split(&self, region: &Region) -> Result<Vec<Region>> {
         let mut pieces = Vec::new();
         // The regions still to look at, the next one last: a long run of cuts must not become a deep recursion.
         let mut rest = vec![region.clone()];
         while let Some(region) = rest.pop() {
             match self.next_cut(&region)? {
-                None => pieces.push(region),
+                None => {
+                    pieces.push(region);
+                    validate_dispatches(pieces.len())?;
+                }
                 Some((axis, at)) => {
                     let [first, second] = region.cut(axis, at);
                     rest.extend([second, first]);

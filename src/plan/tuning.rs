@@ -130,8 +130,14 @@ const BROADCAST_ROWS: &[BroadcastRows] = &[
         _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
     },
     BroadcastRows {
-        min_flops: 0.0,
+        min_flops: 2e7,
         max_vec4s: 192,
+        _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+    },
+    // Done before a longer text were compiled.
+    BroadcastRows {
+        min_flops: 0.0,
+        max_vec4s: 48,
         _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
     },
 ];
@@ -148,12 +154,35 @@ const MAX_SPLIT_SEQLEN_Q: u32 = 8;
 /// The most vec4 of query and out together that an invocation of the split family holds.
 const MAX_SPLIT_VEC4S: u32 = 512;
 
+/// The same of problems of fewer operations: done before a longer text were compiled.
+const MAX_SPLIT_VEC4S_OF_LITTLE: u32 = 64;
+const MIN_SPLIT_FLOPS: f64 = 2e6;
+
 /// How many workgroups keep a device of the split family's class busy, and the fewest keys that are worth a run.
 const SPLIT_WORKGROUPS: u64 = 32;
 const MIN_RUN_KEYS: u64 = 128;
 
 /// The most vec4 of a key that an invocation of the broadcast family loads: each is a load of its own in the text.
 const MAX_BROADCAST_D4: u32 = 64;
+
+/// The sizes of the uniform family: as many registers as RADV has for eight waves a SIMD at 64 channels.
+pub const UNIFORM: Tile = Tile {
+    name: "uniform",
+    family: Family::Uniform,
+    tier: Tier::Extended,
+    class: None,
+    max_seqlen_q: None,
+    tile_q: 64,
+    tx: 4,
+    ty: 64,
+    d4_chunk: 1,
+    max_v_groups: 16,
+    query_resident: true,
+    measured: "chosen by static figures alone: benches/static",
+};
+
+/// The most vec4 of query that an invocation of the uniform family holds.
+const MAX_UNIFORM_D4: u32 = 32;
 
 impl Tile {
     /// The first row of the tile family that fits; there is one for every device that WebGPU allows.
@@ -182,7 +211,8 @@ impl Tile {
         let budget = BROADCAST_ROWS
             .iter()
             .find(|row| shape.flops() >= row.min_flops)?
-            .max_vec4s;
+            .max_vec4s
+            / if caps.compiles_slowly { 2 } else { 1 };
         let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
         let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
         let most_rows = match loads_per_score(problem) {
@@ -195,6 +225,14 @@ impl Tile {
             rows = 1 << rows.ilog2();
         }
         Some(Self::broadcast(lanes, rows))
+    }
+
+    /// A tile of the uniform family, if that is asked for and for this device and problem. Which devices it is best for is not
+    /// measured yet.
+    pub(crate) fn choose_uniform(problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
+        let d4 = problem.shape().head_dim.div_ceil(4);
+        let wanted = caps.only_family == Some(Family::Uniform);
+        (wanted && d4 <= MAX_UNIFORM_D4 && UNIFORM.threads() <= caps.limits.max_invocations).then_some(UNIFORM)
     }
 
     /// A tile of the split family, if that is for this device and problem.
@@ -210,11 +248,15 @@ impl Tile {
         if !wanted || d4.max(dv4) > MAX_BROADCAST_D4 || problem.block_mask().is_some() {
             return None;
         }
-        let affordable = (MAX_SPLIT_VEC4S / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
+        let budget = match shape.flops() >= MIN_SPLIT_FLOPS {
+            true => MAX_SPLIT_VEC4S,
+            false => MAX_SPLIT_VEC4S_OF_LITTLE,
+        } / if caps.compiles_slowly { 2 } else { 1 };
+        let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
         let rows = u64::from(shape.seqlen_q) * u64::from(shape.group_size());
         let rows = (rows.min(affordable.into()) as u32).max(1);
         // More keys at a time share the rescaling of out, until the text takes too long to compile.
-        let keys = (MAX_SPLIT_VEC4S / (rows * (d4 + dv4))).clamp(1, 4);
+        let keys = (budget / (rows * (d4 + dv4))).clamp(1, 4);
         Some(Tile::split(lanes, rows, keys))
     }
 
@@ -263,7 +305,7 @@ impl Tile {
     pub fn threads(&self) -> u32 {
         match self.family {
             Family::Tile => self.tx * self.ty,
-            Family::Broadcast | Family::Split => self.ty,
+            Family::Broadcast | Family::Uniform | Family::Split => self.ty,
         }
     }
 
@@ -279,6 +321,7 @@ impl Tile {
     pub fn tile_kv(&self) -> u32 {
         match self.family {
             Family::Broadcast => self.ty,
+            Family::Uniform => self.tx,
             Family::Split => self.ty * self.tx,
             Family::Tile => 4 * self.tx,
         }
@@ -298,7 +341,7 @@ impl Tile {
     pub fn chunk_channels(&self, head_dim_v: u32) -> u32 {
         match self.family {
             // As even as can be.
-            Family::Broadcast | Family::Split => {
+            Family::Broadcast | Family::Uniform | Family::Split => {
                 let dv4 = head_dim_v.div_ceil(4);
                 4 * dv4.div_ceil(dv4.div_ceil(self.max_v_groups))
             }
@@ -354,13 +397,15 @@ impl Tile {
     /// Dropout's generator takes ten rounds and the loop's own trip for each of a lane's four keys in each of its rows.
     pub fn trips_per_tile(&self, shape: &AttentionShape, generates_dropout: bool) -> u32 {
         if self.family == Family::Broadcast {
-            // The loop's own, the turning of a key by a rotary embedding, and the generator for every four of a row's keys.
-            let dropout = if generates_dropout {
-                11 * self.rows() * self.ty
-            } else {
-                0
+            // The loop's own, the turning of a key by a rotary embedding, and the generator, which makes four words at a time.
+            let (keys, calls) = match self.family {
+                Family::Broadcast => (1, self.rows() * self.ty / 4),
+                Family::Uniform => (self.tx, self.rows() * self.tx.div_ceil(4)),
+                // A lane's keys lie apart.
+                _ => (self.tx, self.rows() * self.tx),
             };
-            return dropout + 2 + 5 * shape.head_dim.div_ceil(4);
+            let dropout = if generates_dropout { 44 * calls } else { 0 };
+            return dropout + 2 + 5 * keys * shape.head_dim.div_ceil(4);
         }
         let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
         let chunk = stage(self.tile_kv() * self.d4_chunk) + stage(self.tile_q * self.d4_chunk) + self.d4_chunk + 1;

@@ -186,7 +186,7 @@ pub struct Outputs {
     pub lse: bool,
     /// `[batch, heads, rows, seqlen_k]`, contiguous: the probabilities. With [`Algorithm::ThreeKernels`], which
     /// [`Algorithm::Auto`] takes when all rows are wanted, they are what `out` is made from; with [`Algorithm::Fused`] they
-    /// are computed anew from the lse.
+    /// are computed anew from the lse. Those of closed positions are 0, minus zero from the three kernels.
     pub weights: bool,
     /// `[batch, heads, rows, seqlen_k]`, contiguous: the scores at this stage, computed anew.
     pub scores: Option<ScoreStage>,

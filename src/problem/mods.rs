@@ -46,7 +46,8 @@ pub struct Mods<'a> {
     pub score_mod: Option<&'a str>,
     /// Says which positions are open, as one more mask.
     pub mask_mod: Option<&'a str>,
-    /// Changes a weight after softmax. Only the three kernels can, since it needs the finished row.
+    /// Changes a weight after softmax, also that of a closed position, but none behind a sequence's end. Only the three kernels
+    /// can, since it needs the finished row.
     pub prob_mod: Option<&'a str>,
     /// The buffers that the functions read.
     pub captures: &'a [Capture<'a>],

@@ -357,14 +357,16 @@ fn finish<T: Real>(
     for (kv_idx, score) in &scores {
         result.weights[*kv_idx as usize] = ((*score - row_max).exp() / row_sum).into();
     }
+    // Behind a sequence's end there is no weight to modify, and no value.
+    let keys = sequence_of(problem, inputs, batch).keys;
     if let Some(prob_mod) = mods.prob_mod {
-        for (kv_idx, weight) in (0..).zip(&mut result.weights) {
+        for (kv_idx, weight) in (0..keys).zip(&mut result.weights) {
             *weight = prob_mod(*weight, [batch, head, q_idx, kv_idx]);
         }
     }
     let mut out = vec![zero; problem.shape().head_dim_v as usize];
     let open: std::collections::BTreeSet<u32> = scores.iter().map(|(kv_idx, _)| *kv_idx).collect();
-    for (kv_idx, weight) in (0..).zip(&result.weights) {
+    for (kv_idx, weight) in (0..keys).zip(&result.weights) {
         if !open.contains(&kv_idx) && *weight == 0.0 {
             continue;
         }

@@ -654,29 +654,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         { const c: u32 = 0u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 1u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 2u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 3u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } 
@@ -685,29 +689,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         { const c: u32 = 0u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 1u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 2u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 3u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } 
@@ -716,29 +724,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         { const c: u32 = 0u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 1u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 2u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 3u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } 
@@ -747,29 +759,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         { const c: u32 = 0u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 1u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 2u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } { const c: u32 = 3u;
             let j = kv_first + tx + TX * c;
             if (i < min(position.q_first + TILE_Q, params.q_end) && j < params.kv_end) {
-                // Rows behind their sequence's end have no open key.
-                let score = select(tile.rows[r][c], closed, i >= position.sequence.q_end);
+                // Behind the end of its sequence a row has no open key, and a key no score, whatever the query holds.
+                let behind_end = i >= position.sequence.q_end || j >= position.sequence.kv_end;
+                let score = select(tile.rows[r][c], closed, behind_end);
                 emit_score(head + i * params.scores_row + j, position, i, score);
             }
         } 

@@ -319,10 +319,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let empty = row_sum == 0.0;
     let factor = select(1.0 / row_sum, 0.0, empty);
     for (var j = lane; j < params.seqlen_k; j += THREADS) {
-        // A closed weight is minus zero up to here; what is handed out is plain zero.
-        let weight = scores[row + j];
-        let prob = select(weight * factor, 0.0, bitcast<u32>(weight) == CLOSED_WEIGHT_BITS);
-        scores[row + j] = modify_prob(prob, position, position.q_first, j);
+        // Only the zero of a closed position stays minus zero: the next kernel tells by it.
+        let closed = bitcast<u32>(scores[row + j]) == CLOSED_WEIGHT_BITS;
+        let prob = modify_prob(select(scores[row + j] * factor, 0.0, closed), position, position.q_first, j);
+        let zero = select(0u, CLOSED_WEIGHT_BITS, closed);
+        scores[row + j] = bitcast<f32>(select(bitcast<u32>(prob), zero, prob == 0.0));
     }
     if (lane == 0u && !is_behind_end(position)) {
         let value = select(log_sum_exp(row_max, row_sum), params.negative_infinity, empty);

@@ -11,7 +11,7 @@ use wgpu_attention::{DeviceCaps, Engine, Family, Tier};
 pub use compare::{Tolerance, compare};
 pub use inputs::OwnedInputs;
 
-/// Every adapter present, at every tier that it has, and there with every family of kernels, with a name for messages.
+/// Every adapter present, at every tier that it has, with a name for messages.
 pub fn engines() -> Vec<(String, Engine)> {
     let mut engines = Vec::new();
     for adapter in wgpu_attention::adapters(None) {
@@ -19,22 +19,30 @@ pub fn engines() -> Vec<(String, Engine)> {
         let engine =
             pollster::block_on(Engine::from_adapter(&adapter)).unwrap_or_else(|error| panic!("{name}: {error}"));
         for tier in Tier::ALL.into_iter().filter(|&tier| tier <= engine.caps().tier) {
-            let engine = engine.at_most(tier);
-            // On the lowest tier there is one family for all.
-            let families = match tier {
-                Tier::Portable => &Family::ALL[..1],
-                _ => &Family::ALL,
-            };
-            for &family in families {
-                let caps = DeviceCaps {
-                    only_family: Some(family),
-                    ..engine.caps().clone()
-                };
-                engines.push((format!("{name} ({tier}, {family})"), engine.with_caps(caps)));
-            }
+            engines.push((format!("{name} ({tier})"), engine.at_most(tier)));
         }
     }
     assert!(!engines.is_empty(), "no adapter: run tools/ensure-vulkan.sh");
+    engines
+}
+
+/// Those, and each once more for every family of kernels that a plan for it need not choose by itself.
+pub fn engines_of_every_family() -> Vec<(String, Engine)> {
+    let mut engines = engines();
+    let above: Vec<_> = engines
+        .iter()
+        .filter(|(_, engine)| engine.caps().tier > Tier::Portable)
+        .cloned()
+        .collect();
+    for (name, engine) in above {
+        for family in Family::ALL {
+            let caps = DeviceCaps {
+                only_family: Some(family),
+                ..engine.caps().clone()
+            };
+            engines.push((format!("{name}, {family}"), engine.with_caps(caps)));
+        }
+    }
     engines
 }
 

@@ -36,6 +36,8 @@ pub enum FamilyName {
     Tile,
     /// Rows in registers, keys and values shared by broadcasts
     Broadcast,
+    /// Rows in registers, keys and values at uniform addresses
+    Uniform,
     /// Few query rows, the keys cut into runs
     Split,
 }
@@ -125,6 +127,7 @@ impl DeviceOptions {
         caps.only_family = self.family.map(|family| match family {
             FamilyName::Tile => Family::Tile,
             FamilyName::Broadcast => Family::Broadcast,
+            FamilyName::Uniform => Family::Uniform,
             FamilyName::Split => Family::Split,
         });
         Ok(engine.with_caps(caps))

@@ -10,10 +10,12 @@ mod mods;
 mod mould;
 mod report;
 mod request;
+mod rope;
 mod run;
+#[cfg(test)]
+mod tests;
 mod wild;
 
-use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,9 +122,8 @@ type Noise = Arc<Mutex<Vec<String>>>;
 struct Fuzzer {
     engine: Engine,
     seed: u64,
-    /// The block whose kernels the engines below hold: each engine keeps all that it ever compiled.
-    block: u64,
-    engines: BTreeMap<[usize; 2], Engine>,
+    /// The engine of a block of cases, with the capabilities that these have: an engine keeps all that it ever compiled.
+    of_block: Option<(u64, Engine)>,
     noise: Noise,
 }
 
@@ -138,24 +139,18 @@ impl Fuzzer {
         Self {
             engine,
             seed,
-            block: u64::MAX,
-            engines: BTreeMap::new(),
+            of_block: None,
             noise,
         }
     }
 
     fn case(&mut self, number: u64, verbose: bool) -> Result<Ending, Failure> {
-        if number / BLOCK != self.block {
-            self.block = number / BLOCK;
-            self.engines.clear();
-        }
+        let block = number / BLOCK;
+        self.of_block.take_if(|(held, _)| *held != block);
         let mut drawn = None;
         let judged = panic::catch_unwind(AssertUnwindSafe(|| {
             let case = drawn.insert(Case::draw(self.seed, number, self.engine.caps()));
-            let engine = self
-                .engines
-                .entry(case.engine)
-                .or_insert_with(|| self.engine.with_caps(case.caps.clone()));
+            let (_, engine) = (self.of_block).get_or_insert_with(|| (block, self.engine.with_caps(case.caps.clone())));
             if verbose {
                 anstream::println!("case {number}: {}", case.describe());
             }

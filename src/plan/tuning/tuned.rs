@@ -2,8 +2,8 @@
 //! built-in rows, since what a file says is no better than a guess until it was checked.
 
 use super::{
-    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_BROADCAST_ROWS, MAX_SPLIT_VEC4S, SPLIT_WORKGROUPS, TILES, Tile, lanes,
-    loads_per_score,
+    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_BROADCAST_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, SPLIT_WORKGROUPS, TILES,
+    Tile, UNIFORM, lanes, loads_per_score,
 };
 use crate::caps::{DeviceCaps, Family};
 use crate::problem::{Algorithm, AttentionShape, Problem};
@@ -14,6 +14,9 @@ const TILE_ROWS: [u32; 4] = [8, 16, 32, 64];
 const LANE_ROWS: [u32; 6] = [1, 2, 3, 4, 6, MAX_BROADCAST_ROWS];
 const SPLIT_KEYS: [u32; 3] = [1, 2, 4];
 const WORKGROUPS: [u32; 5] = [8, 16, 32, 64, 128];
+
+/// Problems of fewer operations are done before a longer text were compiled, so the built-in rows keep theirs short.
+const MIN_TUNED_FLOPS: f64 = 2e7;
 
 /// The tiles of the fused kernels for a problem.
 pub(crate) struct FusedTiles<'a> {
@@ -30,7 +33,9 @@ impl<'a> FusedTiles<'a> {
     pub(crate) fn built_in(problem: &Problem, caps: &DeviceCaps, tile: &Tile) -> Self {
         Self {
             split: Tile::choose_split(problem, caps).map(|tile| (tile, SPLIT_WORKGROUPS)),
-            unsplit: Tile::choose_broadcast(problem, caps).unwrap_or_else(|| tile.clone()),
+            unsplit: Tile::choose_broadcast(problem, caps)
+                .or_else(|| Tile::choose_uniform(problem, caps))
+                .unwrap_or_else(|| tile.clone()),
             tuned: None,
         }
     }
@@ -38,8 +43,11 @@ impl<'a> FusedTiles<'a> {
     /// As measured on this device, if there is a measurement for such problems, and its tile fits this one.
     pub(crate) fn tuned(problem: &Problem, caps: &'a DeviceCaps) -> Option<Self> {
         let choice = caps.tuning.as_ref()?.choice(&TuningClass::of(problem))?;
-        // The measured problems load nothing for each score.
-        if problem.algorithm() == Algorithm::ThreeKernels || loads_per_score(problem) {
+        // The measured problems load nothing for each score, and are worth the compilation of a long text.
+        if problem.shape().flops() < MIN_TUNED_FLOPS
+            || problem.algorithm() == Algorithm::ThreeKernels
+            || loads_per_score(problem)
+        {
             return None;
         }
         let tile = choice.tile.tile(problem, caps)?;
@@ -83,7 +91,8 @@ impl TunedTile {
             };
             TILE_ROWS.into_iter().map(tile)
         });
-        let all = splits.filter(|_| few).chain(broadcasts).chain(tiles);
+        let uniform = std::iter::once(TunedTile::Uniform);
+        let all = splits.filter(|_| few).chain(broadcasts).chain(uniform).chain(tiles);
         let mut seen = Vec::new();
         all.filter(|candidate| {
             let Some(tile) = candidate.tile(problem, caps) else {
@@ -112,6 +121,7 @@ impl TunedTile {
             {
                 split(rows, keys, problem, caps)
             }
+            TunedTile::Uniform => uniform(&shape, caps),
             _ => None,
         }
     }
@@ -121,6 +131,7 @@ impl TunedTile {
         match self {
             TunedTile::Tile { .. } => Family::Tile,
             TunedTile::Broadcast { .. } => Family::Broadcast,
+            TunedTile::Uniform => Family::Uniform,
             TunedTile::Split { .. } => Family::Split,
         }
     }
@@ -153,9 +164,16 @@ fn broadcast(rows: u32, shape: &AttentionShape, caps: &DeviceCaps) -> Option<Til
     let lanes = lanes(caps)?;
     let d4 = shape.head_dim.div_ceil(4);
     let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
-    let most = BROADCAST_ROWS.iter().map(|row| row.max_vec4s).max()?;
+    let most = BROADCAST_ROWS.iter().map(|row| row.max_vec4s).max()? / slowness(caps);
     let fits = d4 <= MAX_BROADCAST_D4 && (rows == 1 || rows * (d4 + dv4) <= most);
     fits.then(|| Tile::broadcast(lanes, rows.min(shape.seqlen_q.div_ceil(lanes)).max(1)))
+}
+
+fn uniform(shape: &AttentionShape, caps: &DeviceCaps) -> Option<Tile> {
+    let fits = UNIFORM.tier <= caps.tier
+        && shape.head_dim.div_ceil(4) <= MAX_UNIFORM_D4
+        && UNIFORM.threads() <= caps.limits.max_invocations;
+    fits.then_some(UNIFORM)
 }
 
 fn split(rows: u32, keys: u32, problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
@@ -165,6 +183,11 @@ fn split(rows: u32, keys: u32, problem: &Problem, caps: &DeviceCaps) -> Option<T
     let packed = u64::from(shape.seqlen_q) * u64::from(shape.group_size());
     let fits = d4.max(dv4) <= MAX_BROADCAST_D4
         && problem.block_mask().is_none()
-        && (rows * keys == 1 || rows * keys * (d4 + dv4) <= MAX_SPLIT_VEC4S);
+        && (rows * keys == 1 || rows * keys * (d4 + dv4) <= MAX_SPLIT_VEC4S / slowness(caps));
     fits.then(|| Tile::split(lanes, rows.min(u32::try_from(packed).unwrap_or(u32::MAX)), keys))
+}
+
+/// What the longest texts are divided by where the driver is slow to compile them.
+fn slowness(caps: &DeviceCaps) -> u32 {
+    if caps.compiles_slowly { 2 } else { 1 }
 }

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use wgpu_attention::{AttentionDescriptor, AttentionShape, CausalAlignment, Problem};
 
+/// The set that is measured beside other engines: the same sizes as some of the other sets.
+pub const PEERS: &str = "peers";
 const CASES: &str = include_str!("../../../../benches/cases.csv");
 
 /// One line of the file.
@@ -45,6 +47,23 @@ impl Case {
             .deserialize()
             .collect::<Result<_, _>>()
             .with_context(|| format!("{name}: expected the columns of benches/cases.csv"))
+    }
+
+    /// The case as a line of the file: what a peer's process is given.
+    pub fn line(&self) -> String {
+        let Sizes {
+            batch,
+            heads,
+            kv_heads,
+            seqlen_q,
+            seqlen_k,
+            head_dim,
+            head_dim_v,
+            causal,
+        } = self.sizes;
+        let sizes = [batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim, head_dim_v];
+        let sizes = sizes.map(|size| size.to_string()).join(",");
+        format!("{},{},{sizes},{causal}", self.name, self.set)
     }
 
     /// The request, without a choice of how to compute it.
@@ -122,6 +141,13 @@ mod tests {
             let problem = Problem::new(&case.descriptor()).unwrap();
             assert!(flops(&problem) > 0.0);
         }
+    }
+
+    #[test]
+    fn a_case_is_a_line_of_the_file() {
+        let lines: Vec<_> = CASES.lines().skip(1).collect();
+        let written: Vec<_> = Case::read(None).unwrap().iter().map(Case::line).collect();
+        assert_eq!(written, lines);
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 use wgpu_attention::reference::{self, Precision};
 use wgpu_attention::{
@@ -13,13 +11,16 @@ use wgpu_attention::{
 
 use super::cases::{Case, Sizes, flops};
 use super::floors::Floors;
-use super::stopwatch::{Clock, Stopwatch, Times, in_turn, median};
+use super::noise::noise;
+use super::stopwatch::{Clock, Lap, Stopwatch, Times, in_turn, median};
 use crate::check::Check;
 
 /// What computes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kernel {
+    /// What the plan chooses.
+    Auto,
     Fused,
     ThreeKernels,
     /// The reference's formulas in `f32`, on one thread.
@@ -97,13 +98,38 @@ impl Operands {
 
 /// A kernel that was found right.
 struct Ready {
+    /// Its place among the rows.
+    row: usize,
+    /// Its first run, which was its warm-up.
+    lap: Lap,
     bound: BoundAttention,
     first_call_ms: f64,
 }
 
+/// A case whose kernels were checked, and that can be timed.
+pub struct Checked {
+    operands: Operands,
+    rows: Vec<Row>,
+    ready: Vec<Ready>,
+}
+
+impl Checked {
+    /// What was measured so far: without times before [`Bench::finish`], but for the CPU's.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+}
+
 impl Bench<'_> {
     /// Every kernel on one case.
-    pub fn case(&self, case: &Case, mut step: impl FnMut(Kernel)) -> anyhow::Result<Vec<Row>> {
+    pub fn case(&self, case: &Case, step: impl FnMut(Kernel)) -> anyhow::Result<Vec<Row>> {
+        let checked = self.check(case, step)?;
+        let laps = self.laps(&checked)?;
+        Ok(self.finish(checked, &laps))
+    }
+
+    /// Runs every kernel once and compares with the reference.
+    pub fn check(&self, case: &Case, mut step: impl FnMut(Kernel)) -> anyhow::Result<Checked> {
         let memory_before = self.engine.memory().current_bytes;
         let device_before = self.device_bytes();
         let operands = self.operands(case)?;
@@ -158,44 +184,58 @@ impl Bench<'_> {
             let check = Check::new(&self.rows_of_out(&operands, &positions)?, &want, &naive);
             (row.max_error, row.allowed_error, row.right) = (check.max_error, check.allowed_error, check.is_right());
             if row.right {
-                ready.push((rows.len(), lap, Ready { bound, first_call_ms }));
+                ready.push(Ready {
+                    row: rows.len(),
+                    lap,
+                    bound,
+                    first_call_ms,
+                });
             }
             rows.push(row);
             // The workspace of the call goes with the bound call.
             drop(attention);
         }
-        self.time(&operands, &mut rows, &ready)?;
-        Ok(rows)
+        Ok(Checked { operands, rows, ready })
     }
 
-    /// Times what was found right, the kernels in turn.
-    fn time(
-        &self,
-        operands: &Operands,
-        rows: &mut [Row],
-        ready: &[(usize, super::stopwatch::Lap, Ready)],
-    ) -> anyhow::Result<()> {
+    /// Runs what was found right, the kernels in turn: the laps of each row, none where it is wrong or the CPU's.
+    pub fn laps(&self, checked: &Checked) -> anyhow::Result<Vec<Vec<Lap>>> {
+        let ready = &checked.ready;
+        let mut laps = vec![Vec::new(); checked.rows.len()];
         if ready.is_empty() {
-            return Ok(());
+            return Ok(laps);
         }
-        // The first run of each was its warm-up, and is all there is when it took far longer than the budget.
+        // The first run is all there is when it took far longer than the budget.
         let long = ready
             .iter()
-            .any(|(_, lap, _)| lap.wall_ms > 1e4 * self.budget.as_secs_f64());
-        let laps = if long {
-            ready.iter().map(|(_, lap, _)| vec![*lap]).collect()
+            .any(|ready| ready.lap.wall_ms > 1e4 * self.budget.as_secs_f64());
+        let of_ready = if long {
+            ready.iter().map(|ready| vec![ready.lap]).collect()
         } else {
             in_turn(self.budget, ready.len(), |job| {
-                self.stopwatch.attention(&ready[job].2.bound)
+                self.stopwatch.attention(&ready[job].bound)
             })?
         };
+        for (ready, of_ready) in ready.iter().zip(of_ready) {
+            laps[ready.row] = of_ready;
+        }
+        Ok(laps)
+    }
+
+    /// The rows, with the times of these laps.
+    pub fn finish(&self, checked: Checked, laps: &[Vec<Lap>]) -> Vec<Row> {
+        let Checked {
+            operands,
+            mut rows,
+            ready,
+        } = checked;
         let flops = flops(&operands.problem);
-        for ((index, _, ready), laps) in ready.iter().zip(laps) {
-            let times = Times::of(&laps);
+        for ready in &ready {
+            let times = Times::of(&laps[ready.row]);
             let gflops = flops / times.median_ms * 1e-6;
             let gb_per_s = operands.bytes as f64 / times.median_ms * 1e-6;
             let [encode_us, finish_us] = self.stopwatch.encode_us(&ready.bound);
-            rows[*index].speed = Some(Speed {
+            rows[ready.row].speed = Some(Speed {
                 times,
                 first_call_ms: Some(ready.first_call_ms),
                 encode_us: Some(encode_us),
@@ -207,24 +247,21 @@ impl Bench<'_> {
                 share_timed: 1.0,
             });
         }
-        Ok(())
+        rows
     }
 
     fn operands(&self, case: &Case) -> anyhow::Result<Operands> {
         let problem = Problem::new(&case.descriptor())?;
-        let mut random = StdRng::seed_from_u64(self.seed);
-        let mut numbers = |operand| -> anyhow::Result<Vec<f32>> {
+        // The streams 1, 2, 3 of seed 1 are what peers draw.
+        let stream = self.seed.wrapping_mul(3).wrapping_sub(2);
+        let numbers = |operand, index| -> anyhow::Result<Vec<f32>> {
             let bytes = problem.span_bytes(operand).unwrap_or(0);
-            // Of variance 1, as the activations behind a normalisation layer.
-            let spread = 3.0f32.sqrt();
-            Ok((0..usize::try_from(bytes / 4)?)
-                .map(|_| random.random_range(-spread..spread))
-                .collect())
+            Ok(noise(stream.wrapping_add(index), usize::try_from(bytes / 4)?))
         };
         let host = [
-            numbers(Operand::Query)?,
-            numbers(Operand::Key)?,
-            numbers(Operand::Value)?,
+            numbers(Operand::Query, 0)?,
+            numbers(Operand::Key, 1)?,
+            numbers(Operand::Value, 2)?,
         ];
         let gpu = [
             self.engine.upload(&host[0])?,
@@ -329,19 +366,28 @@ impl Bench<'_> {
 
 impl Kernel {
     /// All, in the order of the table.
-    pub const ALL: [Kernel; 3] = [Kernel::Fused, Kernel::ThreeKernels, Kernel::Cpu];
+    pub const ALL: [Kernel; 4] = [Kernel::Auto, Kernel::Fused, Kernel::ThreeKernels, Kernel::Cpu];
+    /// Those that differ from each other.
+    pub const DISTINCT: [Kernel; 3] = [Kernel::Fused, Kernel::ThreeKernels, Kernel::Cpu];
 
     fn algorithm(self) -> Option<Algorithm> {
         match self {
+            Kernel::Auto => Some(Algorithm::Auto),
             Kernel::Fused => Some(Algorithm::Fused),
             Kernel::ThreeKernels => Some(Algorithm::ThreeKernels),
             Kernel::Cpu => None,
         }
     }
 
+    /// Whether it computes without the device.
+    pub fn is_cpu(self) -> bool {
+        self.algorithm().is_none()
+    }
+
     /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {
+            Kernel::Auto => "as planned",
             Kernel::Fused => "fused",
             Kernel::ThreeKernels => "three kernels",
             Kernel::Cpu => "CPU, 1 thread",

@@ -199,7 +199,7 @@ fn speed_cells(speed: &Speed) -> [String; 5] {
 }
 
 /// Three digits that matter.
-fn significant(value: f64) -> String {
+pub fn significant(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),

@@ -14,8 +14,6 @@ pub struct Case {
     pub kind: Kind,
     pub descriptor: AttentionDescriptor<'static>,
     pub data: Data,
-    /// Which mould of the block, and which of its capabilities: cases of the same share an engine.
-    pub engine: [usize; 2],
     pub caps: DeviceCaps,
     pub call: Call,
 }
@@ -70,11 +68,8 @@ pub enum BindFault {
 impl Case {
     /// Draws a case from the seed and its number alone.
     pub fn draw(seed: u64, number: u64, device: &DeviceCaps) -> Self {
-        let moulds = Mould::of_block(seed, number / BLOCK);
+        let mould = &Mould::new(seed, number / BLOCK);
         let mut draw = Draw::new(seed, Stream::Case, number);
-        let which = draw.index(moulds.len());
-        let mould = &moulds[which];
-        let lowered = usize::from(draw.chance(0.4));
         let descriptor = request::descriptor(mould, &mut draw);
         let data = match Problem::new(&descriptor) {
             Ok(problem) => Data::random(&problem, &descriptor, &mut draw),
@@ -85,8 +80,7 @@ impl Case {
             kind: Kind::Valid,
             descriptor,
             data,
-            engine: [which, lowered],
-            caps: mould.caps[lowered].apply(device),
+            caps: mould.lowered.apply(device),
             call: call(mould, &mut draw),
         };
         match draw.range(0, 99) {
@@ -159,7 +153,7 @@ fn call(mould: &Mould, draw: &mut Draw) -> Call {
     Call::Bound(Bound {
         shared: draw.chance(0.4),
         offset: match mould.odd_offsets {
-            true => draw.range(0, 9),
+            true => draw.pick(&[1, 2, 3, 5, 6, 7]),
             false => 4 * draw.range(0, 3),
         },
         own_encoder: draw.chance(0.5),

@@ -7,7 +7,7 @@ use wgpu_attention::{
 };
 
 use super::draw::Draw;
-use super::mods;
+use super::{mods, rope};
 
 /// Numbers of one operand.
 #[derive(Clone, Debug)]
@@ -218,8 +218,9 @@ impl Data {
             block_mask: words(Operand::BlockMask),
             cu_seqlens_q: words(Operand::CuSeqlensQ),
             cu_seqlens_k: words(Operand::CuSeqlensK),
+            query_position_ids: words(Operand::QueryPositionIds).map(bytemuck::cast_slice),
+            key_position_ids: words(Operand::KeyPositionIds).map(bytemuck::cast_slice),
             captures,
-            ..Default::default()
         }
     }
 
@@ -263,6 +264,9 @@ fn array(problem: &Problem, operand: Operand, draw: &mut Draw) -> Option<Array> 
             problem.packed()?.tokens_k,
             shape.seqlen_k,
         )),
+        Operand::QueryPositionIds | Operand::KeyPositionIds => {
+            Array::U32((0..extent.span()).map(|_| rope::position(draw) as u32).collect())
+        }
         Operand::Capture(_) => Array::Bytes(vec![0; 4 * extent.span() as usize]),
         _ => return None,
     })

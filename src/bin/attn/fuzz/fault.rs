@@ -1,11 +1,14 @@
 //! Faults that are planted in right cases, each with the error that it deserves.
 
-use wgpu_attention::{Algorithm, Broadcast, Error, KeyPadding, Layout, Operand, Outputs, Problem, Strides};
+use wgpu_attention::{
+    Algorithm, Broadcast, Error, KeyPadding, Layout, Operand, Outputs, Problem, RopePositions, Strides,
+};
 
 use super::case::{BindFault, Bound, Call, Case, Kind};
 use super::data::Array;
 use super::draw::Draw;
 use super::mods::{BROKEN_CAPTURES, BROKEN_MASK_MODS, BROKEN_PROB_MODS, BROKEN_SCORE_MODS, CAPTURES};
+use super::rope;
 
 /// The error that a fault deserves: its variant, and what it must name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,10 +45,13 @@ impl Fault {
     /// Whether this is the error that the fault deserves.
     pub fn deserves(&self, error: &Error) -> bool {
         let text = format!("{error:?}");
+        let names = |operand: Operand| match operand {
+            // One too many: its number is how many there should be, which another fault may change.
+            Operand::Capture(_) if self.variant == "UnexpectedOperand" => text.contains("operand: Capture("),
+            _ => text.contains(&format!("operand: {operand:?}")),
+        };
         variant(error) == self.variant
-            && self
-                .operand
-                .is_none_or(|operand| text.contains(&format!("operand: {operand:?}")))
+            && self.operand.is_none_or(names)
             && self.name.is_none_or(|name| text.contains(&format!("{name:?}")))
     }
 }
@@ -188,7 +194,8 @@ fn far_strides(case: &mut Case, right: &Case, draw: &mut Draw) -> Option<Fault> 
 fn in_features(case: &mut Case, right: &Case, draw: &mut Draw) -> Option<Fault> {
     let shape = right.descriptor.shape;
     let descriptor = &mut case.descriptor;
-    match draw.range(0, 9) {
+    match draw.range(0, 10) {
+        10 => broken_rope(case, draw),
         0 => {
             let operand = draw.pick(&[Operand::Mask, Operand::Bias]);
             let field = match operand {
@@ -270,8 +277,20 @@ fn in_features(case: &mut Case, right: &Case, draw: &mut Draw) -> Option<Fault> 
     }
 }
 
+/// More channels than there are, or positions beyond the last.
+fn broken_rope(case: &mut Case, draw: &mut Draw) -> Option<Fault> {
+    let descriptor = &mut case.descriptor;
+    if draw.chance(0.5) {
+        descriptor.rope = Some(rope::too_wide());
+        return Some(Fault::new("RotaryDim"));
+    }
+    descriptor.rope.as_mut()?.key = Some(RopePositions::Offset(i32::MAX));
+    Some(Fault::named("OutOfRange", "offset of a rotary embedding"))
+}
+
 /// A text that does not compile. Only once everything else is right does anybody see it.
 fn broken_mod(case: &mut Case, right: &Case, draw: &mut Draw) -> Option<Fault> {
+    let outputs = case.descriptor.outputs;
     let mods = &mut case.descriptor.mods;
     let function = match draw.range(0, 2) {
         0 => {
@@ -283,9 +302,8 @@ fn broken_mod(case: &mut Case, right: &Case, draw: &mut Draw) -> Option<Fault> {
             "mask_mod"
         }
         _ => {
-            if right.descriptor.algorithm == Algorithm::Fused
-                || (right.descriptor.outputs.weights && right.descriptor.outputs.rows.is_some())
-            {
+            // Neither with the one kernel, nor with some rows' weights, which may be the first fault.
+            if right.descriptor.algorithm == Algorithm::Fused || (outputs.weights && outputs.rows.is_some()) {
                 return None;
             }
             mods.prob_mod = Some(draw.pick(BROKEN_PROB_MODS));
@@ -389,6 +407,8 @@ fn unasked(right: &Case, draw: &mut Draw) -> Option<(Operand, Array)> {
         (Operand::BlockMask, 2),
         (Operand::CuSeqlensQ, 2),
         (Operand::CuSeqlensK, 2),
+        (Operand::QueryPositionIds, 2),
+        (Operand::KeyPositionIds, 2),
         (
             Operand::Capture(u8::try_from(right.descriptor.mods.captures.len()).ok()?),
             0,

@@ -44,7 +44,7 @@ pub fn judge(engine: &Engine, case: &Case) -> Result<Ending, String> {
             if let Kind::Faulty(faults) = &case.kind {
                 return Err(format!("gave an answer in spite of {faults:?}"));
             }
-            match Expected::new(&problem, &case.within_lengths(), &case.descriptor.mods)? {
+            match Expected::new(&case.descriptor, &problem, &case.within_lengths())? {
                 None => Ok(Ending::Unchecked),
                 Some(expected) => expected.check(&problem, &answer).map(Ending::Answer),
             }
@@ -53,7 +53,7 @@ pub fn judge(engine: &Engine, case: &Case) -> Result<Ending, String> {
 }
 
 /// The way of a case as far as no device is needed.
-fn plan(case: &Case, caps: &DeviceCaps) -> Result<Plan, Error> {
+pub fn plan(case: &Case, caps: &DeviceCaps) -> Result<Plan, Error> {
     let problem = Problem::new(&case.descriptor)?;
     if matches!(case.call, Call::Host) {
         let captures = case.data.captures();
@@ -85,7 +85,7 @@ fn same_everywhere(engine: &Engine, case: &Case, expected: &Error) -> Result<(),
 }
 
 /// Whether a case deserves this error; `pure` says that it came before any device was asked.
-fn is_deserved(case: &Case, error: &Error, pure: bool) -> Result<(), String> {
+pub fn is_deserved(case: &Case, error: &Error, pure: bool) -> Result<(), String> {
     if let Error::Limit { required, limit, .. } = error
         && pure
     {

@@ -1,15 +1,14 @@
-//! What the cases of a block have in common: everything that a kernel is compiled for. Compiling costs more than running, so
-//! each block of cases draws few of these, and varies sizes and values within.
+//! What the cases of a block have in common: everything that a kernel is compiled for. Compiling costs a thousand times what
+//! running does, so each block of cases has one of these, and varies sizes and values within.
 
 use wgpu_attention::{Algorithm, CausalAlignment, DType, DTypes, DeviceCaps, KeyPadding, ScoreStage, Tier};
 
 use super::draw::{Draw, Stream};
 use super::mods::{MASK_MODS, PROB_MODS, SCORE_MODS};
+use super::rope::{self, RopeKind};
 
-/// How many cases share their moulds.
-pub const BLOCK: u64 = 250;
-/// How many moulds a block has.
-const MOULDS: usize = 2;
+/// How many cases share a mould.
+pub const BLOCK: u64 = 700;
 
 /// What shapes kernels.
 #[derive(Clone, Debug)]
@@ -22,7 +21,7 @@ pub struct Mould {
     pub layouts: [LayoutKind; 4],
     /// Whether operands in buffers may begin anywhere, or at multiples of four elements only.
     pub odd_offsets: bool,
-    /// At most 8 query rows, for which there are tiles of their own; or any number.
+    /// At most 8 query rows, for which there are tiles of their own, whose kernels compile quickly; or more.
     pub few_rows: bool,
     pub causal: Option<CausalAlignment>,
     pub window: Option<CausalAlignment>,
@@ -33,16 +32,20 @@ pub struct Mould {
     pub sinks: bool,
     pub key_padding: Option<KeyPadding>,
     pub packed: bool,
-    pub blocks: Option<BlockSizes>,
+    /// Query rows and keys of a block mask's blocks.
+    pub blocks: Option<[u32; 2]>,
     pub dropout: Option<DropoutKind>,
+    pub rope: Option<RopeKind>,
     pub score_mod: Option<&'static str>,
     pub mask_mod: Option<&'static str>,
     pub prob_mod: Option<&'static str>,
     pub lse: bool,
     pub weights: bool,
     pub scores: Option<ScoreStage>,
-    /// The device as it is, and with some limits lowered.
-    pub caps: [Lowered; 2],
+    /// Weights and scores of some rows only.
+    pub some_rows: bool,
+    /// What the device lacks.
+    pub lowered: Lowered,
 }
 
 /// How a tensor lies in memory.
@@ -52,17 +55,10 @@ pub enum LayoutKind {
     Bshd,
     /// Strided, every stride a multiple of four.
     Padded,
-    /// Strided, any strides.
+    /// Strided, strides that are no multiples of four.
     Odd,
-    /// Elements that several positions share; an output has none.
+    /// Elements that several positions share, every stride a multiple of four; an output has none.
     Shared,
-}
-
-/// How a block mask's blocks lie to the kernels' tiles.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BlockSizes {
-    WholeTiles,
-    Any,
 }
 
 /// Which weights dropout drops.
@@ -87,30 +83,23 @@ pub struct Lowered {
 }
 
 impl Mould {
-    /// The moulds of the block that a case belongs to.
-    pub fn of_block(seed: u64, block: u64) -> Vec<Mould> {
-        let mut draw = Draw::new(seed, Stream::Block, block);
-        (0..MOULDS).map(|_| Self::new(&mut draw)).collect()
-    }
-
-    fn new(draw: &mut Draw) -> Self {
+    /// The mould of a block of cases.
+    pub fn new(seed: u64, block: u64) -> Self {
+        let draw = &mut Draw::new(seed, Stream::Block, block);
         // Features alone, a few together, many together.
         let many = draw.pick(&[0.08, 0.2, 0.5]);
         let head_dim = head_dim(draw);
+        let head_dim_v = head_dim_v(head_dim, draw);
         let prob_mod = draw.maybe(0.3 * many, |draw| draw.pick(PROB_MODS).0);
         let packed = draw.chance(0.4 * many);
         let mut mould = Self {
             head_dim,
-            head_dim_v: if draw.chance(0.6) {
-                head_dim
-            } else {
-                self::head_dim(draw)
-            },
+            head_dim_v,
             dtypes: dtypes(draw),
             algorithm: draw.pick(&[Algorithm::Auto, Algorithm::Fused, Algorithm::ThreeKernels]),
             layouts: layouts(draw),
-            odd_offsets: draw.chance(0.25),
-            few_rows: draw.chance(0.25),
+            odd_offsets: draw.chance(0.15),
+            few_rows: draw.chance(0.6),
             causal: draw.maybe(many, alignment),
             window: draw.maybe(0.7 * many, alignment),
             mask: draw.chance(0.7 * many),
@@ -122,19 +111,21 @@ impl Mould {
                 draw.pick(&[KeyPadding::Additive, KeyPadding::Boolean, KeyPadding::Lengths])
             }),
             packed,
-            blocks: draw.maybe(0.4 * many, |draw| draw.pick(&[BlockSizes::WholeTiles, BlockSizes::Any])),
+            blocks: draw.maybe(0.4 * many, blocks),
             dropout: draw.maybe(0.4 * many, |draw| {
                 draw.pick(&[DropoutKind::Given, DropoutKind::Generated])
             }),
+            rope: draw.maybe(0.4 * many, |draw| rope::kind(head_dim, draw)).flatten(),
             score_mod: draw.maybe(0.3 * many, |draw| draw.pick(SCORE_MODS).0),
             mask_mod: draw.maybe(0.4 * many, |draw| draw.pick(MASK_MODS).0),
             prob_mod,
             lse: draw.chance(0.5),
-            weights: draw.chance(0.3),
-            scores: draw.maybe(0.2, |draw| {
+            weights: draw.chance(0.25),
+            scores: draw.maybe(0.15, |draw| {
                 draw.pick(&[ScoreStage::Scaled, ScoreStage::Capped, ScoreStage::Biased])
             }),
-            caps: [Lowered::default(), Lowered::new(draw)],
+            some_rows: draw.chance(0.5),
+            lowered: draw.maybe(0.4, Lowered::new).unwrap_or_default(),
         };
         // What excludes one another.
         if mould.packed && mould.key_padding == Some(KeyPadding::Lengths) {
@@ -149,9 +140,21 @@ impl Mould {
 
 fn head_dim(draw: &mut Draw) -> u32 {
     match draw.range(0, 19) {
-        0..=11 => draw.pick(&[4, 8, 16, 20, 32, 64, 64, 128]),
-        12..=17 => draw.pick(&[1, 2, 3, 5, 7, 13, 17, 33, 65, 127, 130, 140]),
+        0..=10 => draw.pick(&[4, 8, 16, 20, 32, 64]),
+        11..=16 => draw.pick(&[1, 2, 3, 5, 7, 13, 17, 31, 33, 65]),
+        17..=18 => draw.pick(&[127, 128, 128, 130, 140]),
         _ => draw.pick(&[192, 256, 320, 576]),
+    }
+}
+
+/// The same as a rule. Few heads have long rows of values: kernels keep them in registers, so that those of 128 channels take
+/// ten times as long to compile as those of 16.
+fn head_dim_v(head_dim: u32, draw: &mut Draw) -> u32 {
+    let same = draw.chance(0.6);
+    let other = self::head_dim(draw);
+    match if same { head_dim } else { other } {
+        long if long > 66 && draw.chance(0.7) => draw.pick(&[4, 7, 16, 31, 32]),
+        dim => dim,
     }
 }
 
@@ -186,23 +189,43 @@ fn layouts(draw: &mut Draw) -> [LayoutKind; 4] {
     [inputs[0], inputs[1], inputs[2], draw.pick(&[Bhsd, Bshd, Padded, Odd])]
 }
 
+/// Whole tiles, or anything.
+fn blocks(draw: &mut Draw) -> [u32; 2] {
+    let sizes: &[u32] = match draw.chance(0.5) {
+        true => &[32, 64, 96],
+        false => &[1, 2, 3, 8, 16, 31, 33, 100, 1 << 20],
+    };
+    [draw.pick(sizes), draw.pick(sizes)]
+}
+
 fn alignment(draw: &mut Draw) -> CausalAlignment {
     draw.pick(&[CausalAlignment::UpperLeft, CausalAlignment::LowerRight])
 }
 
 impl Lowered {
     fn new(draw: &mut Draw) -> Self {
-        Self {
+        let mut lowered = Self {
             portable: draw.chance(0.4),
             no_f16: draw.chance(0.3),
-            storage_buffers: draw.maybe(0.3, |draw| draw.pick(&[8, 8, 10, 16, 4])),
-            binding_bytes: draw.maybe(0.4, |draw| draw.pick(&[256, 1024, 4096, 16_384, 65_536])),
-            buffer_bytes: draw.maybe(0.1, |draw| draw.pick(&[1024, 65_536])),
+            storage_buffers: draw.maybe(0.3, |draw| draw.pick(&[8, 10, 10, 16])),
+            binding_bytes: draw.maybe(0.4, |draw| draw.pick(&[1024, 4096, 16_384, 65_536])),
+            buffer_bytes: draw.maybe(0.05, |draw| draw.pick(&[4096, 65_536])),
             workgroups: draw.maybe(0.3, |draw| draw.pick(&[1, 2, 5, 100])),
-            loop_trips: draw.maybe(0.3, |draw| draw.pick(&[1, 300, 700, 2000])),
+            loop_trips: draw.maybe(0.3, |draw| draw.pick(&[300, 700, 2000])),
             dispatch_flops: draw.maybe(0.3, |draw| draw.pick(&[1.0, 1e3, 1e5])),
-            workgroup_bytes: draw.maybe(0.15, |draw| draw.pick(&[0, 8 << 10, 12 << 10, 20 << 10])),
+            workgroup_bytes: draw.maybe(0.15, |draw| draw.pick(&[12 << 10, 16 << 10, 20 << 10])),
+        };
+        // Now and then so low that hardly anything is left.
+        if draw.chance(0.1) {
+            match draw.range(0, 4) {
+                0 => lowered.storage_buffers = Some(4),
+                1 => lowered.binding_bytes = Some(256),
+                2 => lowered.buffer_bytes = Some(1024),
+                3 => lowered.loop_trips = Some(1),
+                _ => lowered.workgroup_bytes = Some(draw.pick(&[0, 8 << 10])),
+            }
         }
+        lowered
     }
 
     /// A device's capabilities with these limits.

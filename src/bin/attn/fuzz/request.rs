@@ -7,7 +7,7 @@ use wgpu_attention::{
 
 use super::draw::Draw;
 use super::mods::CAPTURES;
-use super::mould::{BlockSizes, DropoutKind, LayoutKind, Mould};
+use super::mould::{DropoutKind, LayoutKind, Mould};
 
 /// Multiply-adds of a case: few, since the reference computes them in plain loops.
 const MAX_WORK: f64 = 6e5;
@@ -44,7 +44,7 @@ pub fn descriptor(mould: &Mould, draw: &mut Draw) -> AttentionDescriptor<'static
         packed,
         outputs: outputs(mould, shape.seqlen_q, draw),
         algorithm: mould.algorithm,
-        ..Default::default()
+        rope: mould.rope.map(|kind| kind.request(draw)),
     }
 }
 
@@ -54,7 +54,10 @@ fn shape(mould: &Mould, draw: &mut Draw) -> AttentionShape {
         batch: draw.pick(&[1, 1, 1, 2, 2, 3]),
         heads: kv_heads * draw.pick(&[1, 1, 2, 3]),
         kv_heads,
-        seqlen_q: if mould.few_rows { draw.range(1, 8) } else { seqlen(draw) },
+        seqlen_q: match mould.few_rows {
+            true => draw.range(1, 8),
+            false => seqlen(draw).max(draw.range(9, 16)),
+        },
         seqlen_k: seqlen(draw),
         head_dim: mould.head_dim,
         head_dim_v: mould.head_dim_v,
@@ -66,7 +69,8 @@ fn shape(mould: &Mould, draw: &mut Draw) -> AttentionShape {
             shape.heads -= kv_heads;
         } else if shape.kv_heads > 1 {
             (shape.heads, shape.kv_heads) = (1, 1);
-        } else if shape.seqlen_q > shape.seqlen_k {
+        } else if shape.seqlen_q > shape.seqlen_k.max(16) {
+            // Still more than 8.
             shape.seqlen_q = shape.seqlen_q.div_ceil(2);
         } else if shape.seqlen_k > 1 {
             shape.seqlen_k = shape.seqlen_k.div_ceil(2);
@@ -141,16 +145,12 @@ fn broadcast(full: [u32; 4], draw: &mut Draw) -> Broadcast {
     }
 }
 
-fn block_mask(sizes: BlockSizes, shape: &AttentionShape, draw: &mut Draw) -> BlockMaskShape {
-    let size: &[u32] = match sizes {
-        BlockSizes::WholeTiles => &[32, 64, 96],
-        BlockSizes::Any => &[1, 2, 3, 8, 16, 31, 33, 100, 1 << 20],
-    };
+fn block_mask([block_q, block_kv]: [u32; 2], shape: &AttentionShape, draw: &mut Draw) -> BlockMaskShape {
     BlockMaskShape {
         batch: draw.pick(&[1, shape.batch]),
         heads: draw.pick(&[1, shape.heads]),
-        block_q: draw.pick(size),
-        block_kv: draw.pick(size),
+        block_q,
+        block_kv,
     }
 }
 
@@ -185,7 +185,7 @@ fn outputs(mould: &Mould, seqlen_q: u32, draw: &mut Draw) -> Outputs {
         lse: mould.lse,
         weights: mould.weights,
         scores: mould.scores,
-        rows: draw.maybe(if looks && !all { 0.5 } else { 0.0 }, |draw| {
+        rows: (looks && mould.some_rows && !all).then(|| {
             let begin = draw.range(0, seqlen_q - 1);
             [begin, draw.range(begin + 1, seqlen_q)]
         }),
@@ -211,7 +211,7 @@ fn layout(kind: LayoutKind, [heads, rows, channels]: [u32; 3], draw: &mut Draw) 
         LayoutKind::Bhsd => return Layout::Bhsd,
         LayoutKind::Bshd => return Layout::Bshd,
         LayoutKind::Shared => {
-            let stride = |draw: &mut Draw| if draw.chance(0.5) { 0 } else { draw.range(0, 40) };
+            let stride = |draw: &mut Draw| if draw.chance(0.5) { 0 } else { 4 * draw.range(0, 10) };
             return Layout::Strided(Strides {
                 batch: stride(draw),
                 head: stride(draw),
@@ -223,7 +223,10 @@ fn layout(kind: LayoutKind, [heads, rows, channels]: [u32; 3], draw: &mut Draw) 
     };
     let rows_inside = draw.chance(0.5);
     let mut padded = |size: u32| size.next_multiple_of(unit) + unit * draw.range(0, most_units);
-    let inner = padded(channels);
+    let mut inner = padded(channels);
+    if kind == LayoutKind::Odd && inner.is_multiple_of(4) {
+        inner += 1;
+    }
     let [head, row, batch] = if rows_inside {
         let head = padded(rows * inner);
         [head, inner, padded(heads * head)]

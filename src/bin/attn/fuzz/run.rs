@@ -192,6 +192,8 @@ impl<'a> Buffers<'a> {
             block_mask: self.at(Operand::BlockMask),
             cu_seqlens_q: self.at(Operand::CuSeqlensQ),
             cu_seqlens_k: self.at(Operand::CuSeqlensK),
+            query_position_ids: self.at(Operand::QueryPositionIds),
+            key_position_ids: self.at(Operand::KeyPositionIds),
             captures: &captures,
             ..Inputs::new(needed(Operand::Query)?, needed(Operand::Key)?, needed(Operand::Value)?)
         };

@@ -26,7 +26,8 @@ pub fn mutate(case: &mut Case, draw: &mut Draw) {
         Ok(problem) if feasible(&problem) => Data::random(&problem, &case.descriptor, draw),
         _ => Data::default(),
     };
-    if draw.chance(0.1) && !case.data.arrays.is_empty() {
+    // A buffer that is too long is right.
+    if draw.chance(0.1) && matches!(case.call, Call::Host) && !case.data.arrays.is_empty() {
         let index = draw.index(case.data.arrays.len());
         case.data.arrays[index].1.resize(draw.chance(0.5));
     }
@@ -137,7 +138,7 @@ fn change(case: &mut Case, draw: &mut Draw) {
         16 => descriptor.outputs.rows = Some([draw.wild(), draw.wild()]),
         17 if draw.chance(0.2) => descriptor.mods.score_mod = Some(draw.pick(BROKEN_SCORE_MODS)),
         18 if draw.chance(0.3) => flip(case, draw),
-        _ => descriptor.shape.seqlen_q = draw.range(0, 3),
+        _ => shape.seqlen_q = draw.pick(&[0, shape.seqlen_q.saturating_add(1)]),
     }
 }
 

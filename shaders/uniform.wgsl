@@ -1,0 +1,136 @@
+// Purpose: attention in one kernel without workgroup memory and without barriers: rows in registers, keys and values loaded at
+// addresses that are the same for all invocations. For devices whose compiler makes scalar loads of these, into registers
+// that a subgroup shares.
+// Grid: one workgroup of THREADS invocations owns TILE_Q query rows of one head and one chunk of value channels; an invocation
+// owns ROWS rows, and visits TILE_KV keys a trip.
+// Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
+// Hooks: query, key, value, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod, alibi, bias,
+// dropout, add, state, acc.
+// Source: Dao, "FlashAttention-2" (2023), algorithm 1; a row lies in one invocation, so nothing is reduced across lanes.
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let number = workgroup_number(workgroup);
+    if (number >= params.workgroups) {
+        return;
+    }
+    let position = position_of(number);
+    if (is_behind_end(position)) {
+        return;
+    }
+    let sequence = position.sequence;
+    let q_first = position.q_first + lane;
+    let first_d4 = select(position.chunk * DV4_CHUNK, 0u, V_CHUNKS == 1u);
+    let query_head = params.query_offset + position.batch * params.query_batch + position.head * params.query_head
+        + sequence.query_base * params.query_row;
+    let key_head = params.key_offset + position.batch * params.key_batch + position.kv_head * params.key_head
+        + sequence.key_base * params.key_row;
+    let value_head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head
+        + sequence.key_base * params.value_row;
+    let out_head = params.out_offset + position.batch * params.out_batch + position.head * params.out_head
+        + sequence.query_base * params.out_row;
+
+    // [r * D4 + d]: channels 4 d to 4 d + 3 of row q_first + THREADS * r.
+    var query_rows: array<vec4<f32>, ROWS * D4>;
+    // [r * DV4_CHUNK + d], likewise.
+    var acc: array<vec4<f32>, ROWS * DV4_CHUNK>;
+    var row_max: array<f32, ROWS>;
+    var row_sum: array<f32, ROWS>;
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let i = min(q_first + THREADS * r, position.q_last);
+        /*unroll*/ for (var d = 0u; d < D4; d++) {
+            query_rows[r * D4 + d] = turned_query(position, i, query_head + i * params.query_row, d);
+        }
+        row_max[r] = resume_row_max(position, i);
+        row_sum[r] = resume_row_sum(row_max[r]);
+        /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+            acc[r * DV4_CHUNK + d] = resume_acc(out_head + i * params.out_row, min(first_d4 + d, DV4 - 1u));
+        }
+    }
+
+    let visit = visit_of(position);
+    for (var n = 0u; n < visit.tiles; n++) {
+        let visited = visited_tile(visit, n);
+        if (is_skipped(position, visited)) {
+            continue;
+        }
+
+        // [r * TILE_KV + k]: of row r and key k of the tile: their product, then their score, then their weight.
+        var scores: array<f32, ROWS * TILE_KV>;
+        /*unroll*/ for (var k = 0u; k < TILE_KV; k++) {
+            let j = min(visited.kv_first + k, sequence.kv_end - 1u);
+            /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                scores[r * TILE_KV + k] = 0.0;
+            }
+            /*unroll*/ for (var d = 0u; d < D4; d++) {
+                let channels = turned_key(position, j, key_head + j * params.key_row, d);
+                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                    let q = query_rows[r * D4 + d];
+                    scores[r * TILE_KV + k] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
+                        fma(q.x, channels.x, scores[r * TILE_KV + k]))));
+                }
+            }
+        }
+
+        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+            let i = q_first + THREADS * r;
+            var highest = row_max[r];
+            /*unroll*/ for (var k = 0u; k < TILE_KV; k++) {
+                let score = finish_score(scores[r * TILE_KV + k], position, i, visited.kv_first + k, visited.wholly_open);
+                scores[r * TILE_KV + k] = score;
+                highest = max(highest, score);
+            }
+            let rescale = exp_below(row_max[r] - highest);
+            row_max[r] = highest;
+            var sum = 0.0;
+            /*unroll*/ for (var k = 0u; k < TILE_KV; k++) {
+                let weight = weight_of(scores[r * TILE_KV + k], highest);
+                scores[r * TILE_KV + k] = weight;
+                sum += weight;
+            }
+            row_sum[r] = fma(row_sum[r], rescale, sum);
+            /*unroll*/ for (var t = 0u; t < KEYS4; t++) {
+                let kept = drop_weights(vec4<f32>(scores[r * TILE_KV + 4u * t], scores[r * TILE_KV + 4u * t + 1u],
+                    scores[r * TILE_KV + 4u * t + 2u], scores[r * TILE_KV + 4u * t + 3u]), position, i,
+                    visited.kv_first + 4u * t);
+                scores[r * TILE_KV + 4u * t] = kept.x;
+                scores[r * TILE_KV + 4u * t + 1u] = kept.y;
+                scores[r * TILE_KV + 4u * t + 2u] = kept.z;
+                scores[r * TILE_KV + 4u * t + 3u] = kept.w;
+            }
+            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+                acc[r * DV4_CHUNK + d] = acc[r * DV4_CHUNK + d] * rescale;
+            }
+        }
+
+        /*unroll*/ for (var k = 0u; k < TILE_KV; k++) {
+            let j = min(visited.kv_first + k, sequence.kv_end - 1u);
+            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+                // Behind the end lies nothing: weight 0, times the last value again, were NaN if that is infinite.
+                let channels = select(vec4<f32>(0.0), load_value(value_head + j * params.value_row, min(first_d4 + d, DV4 - 1u)),
+                    visited.kv_first + k < sequence.kv_end);
+                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+                    acc[r * DV4_CHUNK + d] = add_weighted(acc[r * DV4_CHUNK + d], scores[r * TILE_KV + k], channels);
+                }
+            }
+        }
+    }
+
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let i = q_first + THREADS * r;
+        let sum = sum_or_nan(row_sum[r]);
+        // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
+        let empty = sum == 0.0;
+        let factor = select(1.0 / sum, 0.0, empty);
+        if (i <= position.q_last) {
+            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+                if (V_CHUNKS == 1u || first_d4 + d < DV4) {
+                    store_out(out_head + i * params.out_row, first_d4 + d, acc[r * DV4_CHUNK + d] * factor);
+                }
+            }
+            if (position.chunk == params.chunk_begin) {
+                store_lse(position, i, select(log_sum_exp(row_max[r], sum), params.negative_infinity, empty));
+            }
+        }
+    }
+}
