@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::{DType, Problem};
 
-/// What was found best on a device, for classes of problems. A class that is not listed is planned by the built-in rows, as are
-/// problems that a measurement does not speak for: small ones (below 2e7 operations), and those that load a mask or a bias for each
-/// score.
+/// What was found best on a device, for classes of problems. A class that is not listed is planned by the built-in rows, and so are
+/// problems that a measurement does not speak for: small ones (below 2e7 operations, in the split family 2e6), and those that load
+/// a mask, a bias or the like for each score.
 ///
 /// ```
 /// use std::sync::Arc;

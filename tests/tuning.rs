@@ -87,7 +87,12 @@ fn a_measured_tile_is_used_and_shown() {
         (SHAPE, TunedTile::Broadcast { rows: 3 }, Family::Broadcast, 24),
         (SHAPE, TunedTile::Uniform, Family::Uniform, 64),
         (decode, split(16), Family::Split, 2),
-        (decode, TunedTile::Broadcast { rows: 1 }, Family::Broadcast, 8),
+        (
+            AttentionShape { heads: 32, ..decode },
+            TunedTile::Broadcast { rows: 1 },
+            Family::Broadcast,
+            8,
+        ),
     ];
     for (shape, tile, family, tile_q) in cases {
         let problem = problem(shape);

@@ -2,8 +2,8 @@
 //! built-in rows, since what a file says is no better than a guess until it was checked.
 
 use super::{
-    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_BROADCAST_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, SPLIT_WORKGROUPS, TILES,
-    Tile, UNIFORM, lanes, loads_per_score,
+    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_BROADCAST_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, MIN_SPLIT_FLOPS,
+    SPLIT_WORKGROUPS, TILES, Tile, UNIFORM, lanes, loads_per_score,
 };
 use crate::caps::{DeviceCaps, Family};
 use crate::problem::{Algorithm, AttentionShape, Problem};
@@ -15,7 +15,8 @@ const LANE_ROWS: [u32; 6] = [1, 2, 3, 4, 6, MAX_BROADCAST_ROWS];
 const SPLIT_KEYS: [u32; 3] = [1, 2, 4];
 const WORKGROUPS: [u32; 5] = [8, 16, 32, 64, 128];
 
-/// Problems of fewer operations are done before a longer text were compiled, so the built-in rows keep theirs short.
+/// Problems of fewer operations are done before a longer text were compiled, so the built-in rows keep theirs short. (The split
+/// family's have their own bound.)
 const MIN_TUNED_FLOPS: f64 = 2e7;
 
 /// The tiles of the fused kernels for a problem.
@@ -44,7 +45,11 @@ impl<'a> FusedTiles<'a> {
     pub(crate) fn tuned(problem: &Problem, caps: &'a DeviceCaps) -> Option<Self> {
         let choice = caps.tuning.as_ref()?.choice(&TuningClass::of(problem))?;
         // The measured problems load nothing for each score, and are worth the compilation of a long text.
-        if problem.shape().flops() < MIN_TUNED_FLOPS
+        let least_flops = match choice.tile.family() {
+            Family::Split => MIN_SPLIT_FLOPS,
+            _ => MIN_TUNED_FLOPS,
+        };
+        if problem.shape().flops() < least_flops
             || problem.algorithm() == Algorithm::ThreeKernels
             || loads_per_score(problem)
         {
