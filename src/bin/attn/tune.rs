@@ -203,7 +203,9 @@ fn print(report: &Report) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     anstream::println!("{}", table.trim_fmt());
-    anstream::println!("\n> measured once or twice only, being far behind; nothing chosen: the built-in kernel stays");
+    anstream::println!(
+        "\n> the shortest of a few runs, too far behind for more; nothing chosen: the built-in kernel stays"
+    );
     if !report.left_out.is_empty() {
         anstream::println!(
             "not measured, the time being up (--seconds): {}",

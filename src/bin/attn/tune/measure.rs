@@ -38,7 +38,7 @@ pub struct Row {
     pub allowed_difference: f64,
     /// From preparing the call to the end of its first run.
     pub first_call_ms: f64,
-    /// The second run.
+    /// The shortest of the first few runs after that.
     pub rough_ms: f64,
     /// Of several runs; missing for tiles that are wrong, or far behind.
     pub median_ms: Option<f64>,
@@ -83,11 +83,14 @@ struct Trial<'a> {
 /// A tile has to be so much faster to be worth a choice: less is within what one run differs from the next.
 const WORTH_IT: f64 = 0.97;
 
-/// A tile so much slower than the best in its second run is not timed further.
+/// A tile so much slower than the best in its first few runs is not timed further.
 const FAR_BEHIND: f64 = 1.5;
 
 /// A family of which two tiles were so much slower than the best is not tried further.
 const HOPELESS: f64 = 4.0;
+
+/// Runs after the first, until the budget is spent.
+const ROUGH_RUNS: usize = 5;
 
 /// Time for the repeated runs of each tile.
 const BUDGET: Duration = Duration::from_millis(60);
@@ -199,7 +202,7 @@ impl Tuner<'_> {
         Ok((operands, row, job))
     }
 
-    /// Runs each of these tiles twice and compares; the right ones become jobs.
+    /// Runs each of these tiles a few times and compares; the right ones become jobs.
     fn try_all(
         &self,
         trial: &mut Trial<'_>,
@@ -250,7 +253,7 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    /// Two runs into an `out` that was poisoned: the first compiles.
+    /// A few runs into an `out` that was poisoned: the first compiles.
     fn run(
         &self,
         engine: &Engine,
@@ -266,9 +269,18 @@ impl Tuner<'_> {
         let bound = attention.bind(&inputs, &OutputBuffers::new(&operands.out))?;
         self.stopwatch.attention(&bound)?;
         let first_call_ms = start.elapsed().as_secs_f64() * 1e3;
-        let lap = self.stopwatch.attention(&bound)?;
+        // The shortest of a few, where they are short: one disturbance is no reason to give a tile up.
+        let mut rough_ms = f64::INFINITY;
+        let begin = Instant::now();
+        for _ in 0..ROUGH_RUNS {
+            let lap = self.stopwatch.attention(&bound)?;
+            rough_ms = rough_ms.min(lap.gpu_ms.unwrap_or(lap.wall_ms));
+            if begin.elapsed() > BUDGET {
+                break;
+            }
+        }
         let job = Job { row, bound, attention };
-        Ok((job, first_call_ms, lap.gpu_ms.unwrap_or(lap.wall_ms)))
+        Ok((job, first_call_ms, rough_ms))
     }
 
     fn result(&self, operands: &Operands) -> anyhow::Result<Vec<f32>> {
@@ -307,7 +319,7 @@ fn is_hopeless(family: Family, rows: &[Row]) -> bool {
     behind.clone().count() >= 2 && behind.all(|behind| behind)
 }
 
-/// The row with the shortest second run.
+/// The row that was shortest in its first few runs.
 fn fastest(rows: &[Row]) -> Option<&Row> {
     let right = rows.iter().filter(|row| row.right);
     right.min_by(|one, other| one.rough_ms.total_cmp(&other.rough_ms))
