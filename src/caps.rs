@@ -119,8 +119,8 @@ pub struct DeviceCaps {
     pub timestamps: bool,
     /// An invocation's loops end, silently, after this many trips in total (Mesa's llvmpipe before 25; measured on 22.3.6).
     pub max_loop_trips: Option<u32>,
-    /// The driver takes seconds to compile what others do in tenths: texts are kept shorter (Mesa's llvmpipe from 25 on, whose
-    /// time grows faster than the number of loads in the text).
+    /// The driver takes seconds to compile what others do in tenths: texts are kept shorter (SwiftShader, and Mesa's llvmpipe
+    /// from 25 on, whose time grows faster than the number of loads in the text).
     pub compiles_slowly: bool,
     /// The most floating-point operations in one dispatch: a quarter of a second on the slowest device of the class, since
     /// desktops reset a GPU that is busy for two seconds.
@@ -247,8 +247,7 @@ impl DeviceCaps {
             tuning: None,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_loop_trips: max_loop_trips(&info.driver, &info.driver_info),
-            compiles_slowly: info.driver == "llvmpipe"
-                && mesa_major(&info.driver_info).is_some_and(|major| major >= 25),
+            compiles_slowly: compiles_slowly(&info.driver, &info.driver_info),
             max_dispatch_flops: max_dispatch_flops(class),
         }
     }
@@ -291,6 +290,11 @@ fn max_loop_trips(driver: &str, driver_info: &str) -> Option<u32> {
     }
 }
 
+fn compiles_slowly(driver: &str, driver_info: &str) -> bool {
+    let llvmpipe = driver == "llvmpipe" && mesa_major(driver_info).is_some_and(|major| major >= 25);
+    llvmpipe || driver == "SwiftShader driver"
+}
+
 fn mesa_major(driver_info: &str) -> Option<u32> {
     let version = driver_info
         .split_whitespace()
@@ -309,6 +313,14 @@ mod tests {
         assert_eq!(max_loop_trips("llvmpipe", "Mesa 25.0.7-2 (LLVM 19.1.7)"), None);
         assert_eq!(max_loop_trips("llvmpipe", "of unknown make"), Some(65_535));
         assert_eq!(max_loop_trips("radv", "Mesa 22.3.6"), None);
+    }
+
+    #[test]
+    fn slow_compilers_are_read_from_the_driver() {
+        assert!(compiles_slowly("llvmpipe", "Mesa 25.0.7-2 (LLVM 19.1.7)"));
+        assert!(!compiles_slowly("llvmpipe", "Mesa 22.3.6 (LLVM 15.0.6)"));
+        assert!(compiles_slowly("SwiftShader driver", ""));
+        assert!(!compiles_slowly("radv", "Mesa 25.0.7"));
     }
 
     #[test]
