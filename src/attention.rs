@@ -1,9 +1,12 @@
 //! A prepared attention call: planned and compiled, ready for any buffers of its sizes.
 
+use std::sync::Arc;
+
 use crate::encode::{Binder, BoundAttention, Operands};
 use crate::engine::Engine;
 use crate::error::{Operand, Result};
 use crate::gpu::CountedBuffer;
+use crate::pipeline::Pipeline;
 use crate::plan::Plan;
 use crate::readback::Wait;
 use crate::rope::plan as rope_plan;
@@ -16,6 +19,8 @@ use crate::tensor::{Inputs, OutputBuffers, OutputTensors, Tensor};
 pub struct Attention {
     engine: Engine,
     plan: Plan,
+    /// One of each pass, for operands that begin at multiples of four elements.
+    pipelines: Vec<Arc<Pipeline>>,
     scores: Option<CountedBuffer>,
     lse_planes: Option<CountedBuffer>,
     partial: Option<CountedBuffer>,
@@ -27,11 +32,10 @@ pub struct Attention {
 
 impl Attention {
     pub(crate) async fn new(engine: &Engine, plan: Plan) -> Result<Self> {
+        let mut pipelines = Vec::new();
         for pass in plan.passes() {
-            engine
-                .pipelines()
-                .get_or_create(engine.gpu(), plan.kernel(pass))
-                .await?;
+            let pipeline = engine.pipelines().get_or_create(engine.gpu(), plan.kernel(pass));
+            pipelines.push(pipeline.await?);
         }
         let workspace = *plan.workspace();
         let scores = allocate(engine, "attention scores", workspace.scores_bytes).await?;
@@ -59,6 +63,7 @@ impl Attention {
         Ok(Self {
             engine: engine.clone(),
             plan,
+            pipelines,
             scores,
             lse_planes,
             partial,
@@ -94,6 +99,7 @@ impl Attention {
             caps: self.engine.caps(),
             pipelines: self.engine.pipelines(),
             plan: &self.plan,
+            prepared: &self.pipelines,
             scores: self.scores.as_ref(),
             lse_planes: self.lse_planes.as_ref(),
             partial: self.partial.as_ref(),

@@ -4,6 +4,9 @@
 //! are made for, and a short list of quirks.
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::tune::Tuning;
 
 /// What kernels may use. Each tier includes the ones before it, and a lower one can always be asked for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -110,6 +113,8 @@ pub struct DeviceCaps {
     pub shader_int64: bool,
     /// Only kernels of this family, where the device has what they need: for tests and measurements.
     pub only_family: Option<Family>,
+    /// Tiles that were measured on this device; plans try them before the built-in rows.
+    pub tuning: Option<Arc<Tuning>>,
     /// Whether compute passes can be timed on the GPU.
     pub timestamps: bool,
     /// An invocation's loops end, silently, after this many trips in total (Mesa's llvmpipe before 25; measured on 22.3.6).
@@ -193,6 +198,7 @@ impl Default for DeviceCaps {
             shader_f16: false,
             shader_int64: false,
             only_family: None,
+            tuning: None,
             timestamps: false,
             max_loop_trips: None,
             compiles_slowly: false,
@@ -238,6 +244,7 @@ impl DeviceCaps {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             shader_int64: features.contains(wgpu::Features::SHADER_INT64),
             only_family: None,
+            tuning: None,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_loop_trips: max_loop_trips(&info.driver, &info.driver_info),
             compiles_slowly: compiles_slowly(&info.driver, &info.driver_info),

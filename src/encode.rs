@@ -100,6 +100,8 @@ pub(crate) struct Binder<'a> {
     pub(crate) caps: &'a DeviceCaps,
     pub(crate) pipelines: &'a PipelineCache,
     pub(crate) plan: &'a Plan,
+    /// The pipelines of the plan's passes for operands at multiples of four elements, as far as somebody has kept them.
+    pub(crate) prepared: &'a [Arc<Pipeline>],
     /// The workspace's scores and lse planes, as far as the plan needs them.
     pub(crate) scores: Option<&'a CountedBuffer>,
     pub(crate) lse_planes: Option<&'a CountedBuffer>,
@@ -129,9 +131,16 @@ impl Binder<'_> {
         );
         let mut params_bytes = vec![0u8; stride * self.plan.passes().len()];
         let mut prepared = Vec::new();
-        for (pass, bytes) in self.plan.passes().iter().zip(params_bytes.chunks_exact_mut(stride)) {
-            let kernel = self.kernel(pass, operands);
-            let pipeline = self.pipelines.get_or_create(self.gpu, kernel).await?;
+        let as_prepared = operands.are_aligned(problem);
+        let passes = self.plan.passes().iter().zip(params_bytes.chunks_exact_mut(stride));
+        for (index, (pass, bytes)) in passes.enumerate() {
+            let pipeline = match self.prepared.get(index).filter(|_| as_prepared) {
+                Some(pipeline) => Arc::clone(pipeline),
+                None => {
+                    let kernel = self.kernel(pass, operands);
+                    self.pipelines.get_or_create(self.gpu, kernel).await?
+                }
+            };
             let (params, places, grid) = self.place(pass, &pipeline, operands)?;
             bytes[..std::mem::size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(&params));
             prepared.push((pipeline, places, grid));
@@ -206,12 +215,8 @@ impl Binder<'_> {
     /// The kernel of a pass for buffers at these offsets: one that begins at an odd place is loaded one by one.
     fn kernel(&self, pass: &Pass, operands: &Operands<'_>) -> KernelConfig {
         let problem = self.plan.problem();
-        self.plan.kernel_at(pass, |operand| {
-            let vec4_bytes = 4 * problem.element_bytes(operand);
-            operands
-                .get(operand)
-                .is_some_and(|at| at.offset_bytes.is_multiple_of(vec4_bytes))
-        })
+        self.plan
+            .kernel_at(pass, |operand| operands.is_aligned(problem, operand))
     }
 
     /// Parameters, bindings and grid of a pass.
@@ -649,6 +654,19 @@ impl<'a> Operands<'a> {
     fn get(&self, operand: Operand) -> Option<BufferAt<'a>> {
         let found = self.places.iter().find(|(present, _)| *present == operand)?;
         Some(found.1)
+    }
+
+    /// Whether an operand begins at a multiple of four elements.
+    fn is_aligned(&self, problem: &Problem, operand: Operand) -> bool {
+        let vec4_bytes = 4 * problem.element_bytes(operand);
+        self.get(operand)
+            .is_some_and(|at| at.offset_bytes.is_multiple_of(vec4_bytes))
+    }
+
+    /// Whether all do on whose place the kernels depend.
+    fn are_aligned(&self, problem: &Problem) -> bool {
+        let placed = [Operand::Query, Operand::Key, Operand::Value, Operand::Out];
+        placed.into_iter().all(|operand| self.is_aligned(problem, operand))
     }
 
     fn validate(&self, plan: &Plan, caps: &DeviceCaps) -> Result<()> {

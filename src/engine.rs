@@ -1,6 +1,7 @@
 //! The device, and the ways to run: one-shot on host slices, on tensors, and prepared for the caller's own encoder.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::attention::Attention;
@@ -13,7 +14,10 @@ use crate::pipeline::{PipelineCache, TextOptions};
 use crate::plan::Plan;
 use crate::problem::{AttentionDescriptor, DType, HostInputs, Problem};
 use crate::readback::{self, Wait};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::store::{PipelineStore, user_folder, user_tuning};
 use crate::tensor::{BufferAt, Inputs, Tensor};
+use crate::tune::Tuning;
 
 /// A device that attention runs on, with the kernels compiled so far. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
@@ -37,6 +41,37 @@ pub struct EngineDescriptor<'a> {
     pub backends: Option<wgpu::Backends>,
     /// Use no more than this tier allows.
     pub tier: Option<Tier>,
+    /// Measurements that plans go by.
+    pub tuning: TuningSource,
+    /// Where the driver's compiled kernels are kept from run to run.
+    pub pipelines: PipelineFolder<'a>,
+}
+
+/// Where an engine has its [`Tuning`] from. In a browser there are no files, and `User` is as `Off`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum TuningSource {
+    /// The file that `attn tune` wrote for this adapter, if there is one: [`Tuning::of_user`]. A file that is corrupt or stale is
+    /// ignored with a warning.
+    #[default]
+    User,
+    /// Only the built-in rows.
+    Off,
+    /// The program's own.
+    Given(Arc<Tuning>),
+}
+
+/// Where an engine keeps wgpu's pipeline cache, on backends that have one (Vulkan). Files that are corrupt or of another driver, and
+/// folders that cannot be written, are ignored with a warning. In a browser nothing is kept.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PipelineFolder<'a> {
+    /// The folder that the environment's `ATTN_PIPELINE_CACHE` names, nowhere if that is `off`, else `wgpu-attention` in the
+    /// platform's cache folder.
+    #[default]
+    User,
+    /// Nowhere.
+    Off,
+    /// Here; it is made if need be.
+    At(&'a Path),
 }
 
 /// What a one-shot call gives back.
@@ -77,19 +112,27 @@ impl Engine {
     pub async fn with_async(descriptor: &EngineDescriptor<'_>) -> Result<Self> {
         let adapter = choose_adapter(descriptor).await?;
         let engine = Self::from_adapter(&adapter).await?;
-        Ok(match descriptor.tier {
+        let engine = match descriptor.tier {
             Some(tier) => engine.at_most(tier),
             None => engine,
-        })
+        };
+        let tuning = match &descriptor.tuning {
+            TuningSource::Off => None,
+            TuningSource::Given(tuning) => Some(Arc::clone(tuning)),
+            TuningSource::User => user_tuning(engine.caps()).map(Arc::new),
+        };
+        Ok(engine.with_tuning(tuning).with_pipelines(descriptor.pipelines))
     }
 
-    /// A device of our own on this adapter, with its best limits and the features that kernels may use.
+    /// A device of our own on this adapter, with its best limits and the features that kernels may use. Reads and writes no file:
+    /// see [`with_tuning`](Self::with_tuning) and [`with_pipelines`](Self::with_pipelines).
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self> {
         let info = adapter.get_info();
         let useful = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
-            | wgpu::Features::SHADER_INT64;
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::PIPELINE_CACHE;
         let required_features = adapter.features() & useful;
         let required_limits = adapter.limits();
         let (device, queue) = adapter
@@ -112,7 +155,8 @@ impl Engine {
     /// Shares a device that the caller made, with the limits and features that it was made with.
     ///
     /// The device's lost callback and error handler stay the caller's. wgpu's errors during calls of this crate still
-    /// come back as [`Error`].
+    /// come back as [`Error`]. Reads and writes no file: see [`with_tuning`](Self::with_tuning) and
+    /// [`with_pipelines`](Self::with_pipelines).
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = DeviceCaps::from_wgpu(&adapter.get_info(), device.features(), &device.limits());
         Self::assemble(Gpu::shared(device, queue), caps)
@@ -128,6 +172,58 @@ impl Engine {
     #[must_use]
     pub fn with_caps(&self, caps: DeviceCaps) -> Self {
         Self::assemble(self.shared.gpu.clone(), caps)
+    }
+
+    /// The same device with plans that try these measurements before the built-in rows, or none.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use wgpu_attention::{Engine, Tuning};
+    ///
+    /// let adapter = wgpu_attention::adapters(None).remove(0);
+    /// let engine = pollster::block_on(Engine::from_adapter(&adapter))?;
+    /// // What `Engine::new` does by itself:
+    /// let tuning = Tuning::of_user(engine.caps())?;
+    /// let engine = engine.with_tuning(tuning.map(Arc::new));
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_tuning(&self, tuning: Option<Arc<Tuning>>) -> Self {
+        self.with_caps(DeviceCaps {
+            tuning,
+            ..self.caps().clone()
+        })
+    }
+
+    /// The same device with the driver's compiled kernels kept in a folder, as far as the device has `PIPELINE_CACHE`. They are
+    /// read now, and written when the last engine and the last prepared call of this device go, or by
+    /// [`save_pipelines`](Self::save_pipelines).
+    #[must_use]
+    pub fn with_pipelines(&self, folder: PipelineFolder<'_>) -> Self {
+        #[cfg_attr(target_arch = "wasm32", allow(unused_mut, reason = "nothing is kept there"))]
+        let mut gpu = self.shared.gpu.clone();
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let folder = match folder {
+                PipelineFolder::Off => None,
+                PipelineFolder::User => user_folder(),
+                PipelineFolder::At(path) => Some(path.to_owned()),
+            };
+            let store = folder.and_then(|folder| PipelineStore::open(&gpu.device, &folder));
+            gpu.store = store.map(Arc::new);
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = folder;
+        Self::assemble(gpu, self.shared.caps.clone())
+    }
+
+    /// Writes the driver's compiled kernels now, if they are kept and there are new ones: for programs that never drop their engine.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the folder cannot be written.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save_pipelines(&self) -> Result<()> {
+        self.shared.gpu.store.as_deref().map_or(Ok(()), PipelineStore::save)
     }
 
     /// The same device with kernels made of their texts in another way: for the tests that all compute the same.
@@ -429,6 +525,12 @@ pub async fn adapters_async(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapt
         }
     });
     adapters
+}
+
+/// In a browser there are no files.
+#[cfg(target_arch = "wasm32")]
+fn user_tuning(_: &DeviceCaps) -> Option<Tuning> {
+    None
 }
 
 async fn choose_adapter(descriptor: &EngineDescriptor<'_>) -> Result<wgpu::Adapter> {

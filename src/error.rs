@@ -370,6 +370,14 @@ pub enum Error {
         /// What the driver said.
         message: String,
     },
+    /// A file of tuning or of compiled kernels cannot be read or written, or is not for this device.
+    #[error("{path}: {message}")]
+    File {
+        /// Where it lies.
+        path: String,
+        /// What is wrong with it, and what to do.
+        message: String,
+    },
     /// The problem needs more than the device allows, and cannot be cut into smaller pieces.
     #[error("{what} needs {required}, but the device's {limit_name} is {limit}")]
     Limit {

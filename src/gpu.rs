@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::store::PipelineStore;
 
 /// A device with its queue, and what is known of its health.
 #[derive(Clone, Debug)]
@@ -12,6 +14,9 @@ pub(crate) struct Gpu {
     pub(crate) queue: wgpu::Queue,
     lost: Arc<Mutex<Option<String>>>,
     memory: Arc<Memory>,
+    /// The driver's compiled kernels, kept in a file.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) store: Option<Arc<PipelineStore>>,
 }
 
 /// Bytes of the buffers that this crate made and that still live.
@@ -58,6 +63,8 @@ impl Gpu {
             queue,
             lost: Arc::default(),
             memory: Arc::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            store: None,
         }
     }
 
@@ -76,6 +83,14 @@ impl Gpu {
         gpu.device
             .on_uncaptured_error(Arc::new(|error: wgpu::Error| tracing::error!("wgpu: {error}")));
         gpu
+    }
+
+    /// The driver's compiled kernels, to be used and added to.
+    pub(crate) fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.store.as_deref().map(PipelineStore::cache);
+        #[cfg(target_arch = "wasm32")]
+        None
     }
 
     pub(crate) fn memory(&self) -> MemoryUse {

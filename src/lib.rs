@@ -201,6 +201,13 @@
 //! [`reference`](mod@reference) computes all of it in `f64`; [`Problem`] and [`Plan`] are pure, so that a descriptor can be
 //! checked, and a plan looked at, on any machine.
 //!
+//! # What is read and written
+//!
+//! [`Engine::new`] and [`Engine::with`] read the [`Tuning`] that `attn tune` saved for the adapter, and keep the driver's compiled kernels
+//! where wgpu has a cache for them, both in the platform's cache folder; [`EngineDescriptor`] switches either off, as do `ATTN_TUNING=off`
+//! and `ATTN_PIPELINE_CACHE=off` in the environment. [`Engine::from_wgpu`] and [`Engine::from_adapter`] touch no file, and nothing does in
+//! a browser. Nothing is measured behind anybody's back.
+//!
 //! # What holds everywhere
 //!
 //! - Strides and offsets are in elements, sizes in bytes end in `_bytes`, times in `_ns`. The last axis is contiguous.
@@ -225,6 +232,8 @@
 // In the order of the flow; rustfmt would sort a block without these lines between.
 pub mod problem;
 
+mod tune;
+
 pub mod caps;
 
 pub mod plan;
@@ -244,6 +253,9 @@ mod readback;
 mod timing;
 
 mod gpu;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod store;
 
 mod engine;
 
@@ -273,7 +285,7 @@ pub use caps::{DeviceCaps, DeviceClass, Family, Tier};
 pub use encode::BoundAttention;
 #[cfg(not(target_arch = "wasm32"))]
 pub use engine::adapters;
-pub use engine::{AttentionOutput, Engine, EngineDescriptor, adapters_async};
+pub use engine::{AttentionOutput, Engine, EngineDescriptor, PipelineFolder, TuningSource, adapters_async};
 pub use error::{Error, Operand, Result};
 pub use gpu::MemoryUse;
 pub use linear::{Linear, LinearDescriptor, LinearHostInputs, LinearInputs};
@@ -297,6 +309,7 @@ pub use rope::{
 pub use scatter::{ScatterMode, TensorScatter, TensorScatterDescriptor, TensorScatterInputs};
 pub use tensor::{BufferAt, Inputs, OutputBuffers, OutputTensors, Tensor};
 pub use timing::GpuTimer;
+pub use tune::{QueryRows, TunedChoice, TunedTile, Tuning, TuningClass};
 
 // What this crate's signatures speak of, so that callers need not guess the versions.
 pub use {half, wgpu};

@@ -245,6 +245,7 @@ impl Linear {
             caps: engine.caps(),
             pipelines: engine.pipelines(),
             plan: &self.plan,
+            prepared: &[],
             scores: None,
             lse_planes: None,
             partial: None,

@@ -408,6 +408,7 @@ impl PreparedMultiHead {
             caps,
             pipelines,
             plan,
+            prepared: &[],
             scores: None,
             lse_planes: None,
             partial: None,

@@ -91,7 +91,7 @@ async fn create(gpu: &Gpu, kernel: &KernelConfig, options: TextOptions) -> Resul
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: gpu.pipeline_cache(),
         });
         Pipeline {
             pipeline,

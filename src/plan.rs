@@ -11,8 +11,9 @@ use crate::caps::{DeviceCaps, Family};
 use crate::error::{Error, Operand, Result};
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, binding_of};
 use crate::problem::{Algorithm, DType, DropoutKeep, Extent, Problem};
+use crate::tune::TunedTile;
 use schedule::{BoundOperand, Bounds, Region, validate_dispatches};
-use tuning::Tile;
+use tuning::{FusedTiles, Tile};
 use workspace::Workspace;
 
 /// Everything decided before a buffer is touched.
@@ -23,6 +24,7 @@ pub struct Plan {
     /// The tile of the fused kernels, and that of all others.
     fused_tile: Tile,
     tile: Tile,
+    tuned: Option<TunedTile>,
     passes: Vec<Pass>,
     workspace: Workspace,
     operands: Vec<Operand>,
@@ -96,26 +98,41 @@ impl Plan {
     /// # Ok::<(), wgpu_attention::Error>(())
     /// ```
     pub fn new(problem: &Problem, caps: &DeviceCaps) -> Result<Self> {
+        let tile = choose_tile(problem, caps)?;
+        // What was measured speaks for a class of problems; where it does not do for this one, the built-in rows do.
+        if let Some(tiles) = FusedTiles::tuned(problem, caps)
+            && let Ok(plan) = Self::with_tiles(problem, caps, tile, &tiles)
+        {
+            return Ok(plan);
+        }
+        Self::with_tiles(problem, caps, tile, &FusedTiles::built_in(problem, caps, tile))
+    }
+
+    /// A plan with these tiles of fused kernels, or with the built-in ones if these were measured but do not do.
+    fn with_tiles(problem: &Problem, caps: &DeviceCaps, tile: &Tile, tiles: &FusedTiles<'_>) -> Result<Self> {
+        let built_in = || Self::with_tiles(problem, caps, tile, &FusedTiles::built_in(problem, caps, tile));
         let shape = problem.shape();
         let mut reasons = Vec::new();
-        let tile = choose_tile(problem, caps)?;
-        let unsplit = Tile::choose_broadcast(problem, caps)
-            .or_else(|| Tile::choose_uniform(problem, caps))
-            .unwrap_or_else(|| tile.clone());
-        let split = Tile::choose_split(problem, caps);
-        let mut fused_tile = split.as_ref().unwrap_or(&unsplit);
+        let FusedTiles { split, unsplit, tuned } = tiles;
+        let mut fused_tile = split.as_ref().map_or(unsplit, |(split, _)| split);
         let algorithm = choose_algorithm(problem, [fused_tile, tile], caps, &mut reasons)?;
+        if tuned.is_some() && algorithm == Algorithm::ThreeKernels {
+            return built_in();
+        }
         let mut planned = None;
-        if let (Some(split), Algorithm::Fused | Algorithm::Auto) = (&split, algorithm) {
+        if let (Some((split, workgroups)), Algorithm::Fused | Algorithm::Auto) = (split, algorithm) {
             planned = Planner {
                 problem,
                 caps,
                 fused_tile: split,
                 tile,
             }
-            .split()?;
+            .split(*workgroups)?;
+            if planned.is_none() && tuned.is_some() {
+                return built_in();
+            }
             if planned.is_none() {
-                fused_tile = &unsplit;
+                fused_tile = unsplit;
             }
         }
         let shown = match algorithm {
@@ -131,6 +148,15 @@ impl Plan {
             shown.workgroup_bytes(&shape),
             caps.tier,
         ));
+        if let Some(choice) = tuned {
+            reasons.push(format!(
+                "tuned on {} for {}: {} took {:.2} of the time of the built-in choice",
+                choice.date,
+                choice.class,
+                choice.tile,
+                choice.median_ms / choice.default_ms,
+            ));
+        }
         let planner = Planner {
             problem,
             caps,
@@ -147,6 +173,7 @@ impl Plan {
             algorithm,
             fused_tile: fused_tile.clone(),
             tile: tile.clone(),
+            tuned: tuned.map(|choice| choice.tile.clone()),
             passes,
             workspace,
             operands: problem.operands().collect(),
@@ -194,6 +221,7 @@ impl Plan {
             algorithm: Algorithm::ThreeKernels,
             fused_tile: tile.clone(),
             tile: tile.clone(),
+            tuned: None,
             passes,
             workspace: Workspace::default(),
             operands: Vec::new(),
@@ -228,8 +256,13 @@ impl Plan {
         }
     }
 
+    /// What was measured on the device and is used here; `None` where the built-in rows chose.
+    pub fn tuned(&self) -> Option<&TunedTile> {
+        self.tuned.as_ref()
+    }
+
     /// The tile sizes of a kernel.
-    pub(crate) fn tile_of(&self, skeleton: Skeleton) -> &Tile {
+    pub fn tile_of(&self, skeleton: Skeleton) -> &Tile {
         match is_fused(skeleton) {
             true => &self.fused_tile,
             false => &self.tile,
@@ -555,14 +588,14 @@ impl<'a> Planner<'a> {
     }
 
     /// Few rows, all of the problem at once; `None` if that is too much for one dispatch.
-    fn split(&self) -> Result<Option<(Vec<Pass>, Workspace)>> {
+    fn split(&self, workgroups: u64) -> Result<Option<(Vec<Pass>, Workspace)>> {
         let (shape, outputs, limits) = (self.problem.shape(), self.problem.outputs(), &self.caps.limits);
         let tile = self.fused_tile;
         let lse = self.problem.lse_extent()?;
         let whole = Region::whole(self.problem, tile);
         let mut bounds = self.bounds(Skeleton::Split, Emit::Softmax);
         bounds.flops = 2.0 * (f64::from(shape.head_dim) + f64::from(shape.head_dim_v));
-        let keys = tile.run_keys(&shape);
+        let keys = tile.run_keys(&shape, workgroups);
         let count = shape.seqlen_k.div_ceil(keys);
         let [parts_bytes, part_lse_bytes] =
             [self.problem.partial_extent()?, lse].map(|extent| 4 * extent.span() * u64::from(count));

@@ -503,3 +503,74 @@ fn a_file_is_left_alone_when_the_command_fails() {
     refuses(&["demo", "--layer", "3", "--png", path.to_str().unwrap()], &["layer"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
 }
+
+/// The program with an environment of its own.
+fn attn_with(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_attn"))
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn tuning_is_measured_saved_and_used() {
+    let path = scratch("tuning.json");
+    let file = path.to_str().unwrap();
+    // From a run before.
+    let _ = fs::remove_file(&path);
+    let tune = ["tune", "--case", "some-64-f32", "--seconds", "2", "--json"];
+    let report = json(&[&tune[..], &["--dry-run"]].concat());
+    assert!(report["file"].is_null() && !path.exists());
+    let report = json(&[&tune[..], &["--file", file]].concat());
+    let class = &report["classes"][0];
+    let rows = class["rows"].as_array().unwrap();
+    assert_eq!(class["class"]["query_rows"], "some");
+    assert!(rows[0]["tile"].is_null() && rows[0]["median_ms"].as_f64().unwrap() > 0.0);
+    assert!(rows.iter().all(|row| row["right"] == true));
+    let saved: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let choices = saved["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), usize::from(!class["chosen"].is_null()));
+    if let Some(index) = class["chosen"].as_u64() {
+        assert_eq!(choices[0]["tile"], rows[index as usize]["tile"]);
+        assert!(choices[0]["median_ms"].as_f64().unwrap() < choices[0]["default_ms"].as_f64().unwrap());
+    }
+
+    // It is read; one that makes no sense is ignored with a warning, unless nobody wants any.
+    let demo = |tuning: &str, more: &[&str]| {
+        let output = attn_with(&[("ATTN_TUNING", tuning)], &[&["demo", "--json"], more].concat());
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(demo(file, &[]), "");
+    fs::write(&path, "{}").unwrap();
+    let warning = demo(file, &[]);
+    assert!(
+        warning.contains("tuning.json") && warning.contains("is no tuning"),
+        "{warning}"
+    );
+    assert_eq!(demo(file, &["--no-tuning"]), "");
+    assert_eq!(demo("off", &[]), "");
+}
+
+#[test]
+fn tuning_that_is_interrupted_keeps_the_old_file() {
+    let path = scratch("old-tuning.json");
+    fs::write(&path, "old").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_attn"))
+        .args(["tune", "--file", path.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(child.try_wait().unwrap().is_none(), "it was to take longer");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+
+    refuses(&["tune", "--case", "many-63-f32"], &["many-63-f32", "few-128-f16"]);
+    refuses(&["tune", "--seconds", "0"], &["--seconds"]);
+    let below = path.join("tuning.json");
+    refuses(&["tune", "--file", below.to_str().unwrap()], &["old-tuning.json"]);
+}

@@ -96,6 +96,22 @@ macro_rules! parts {
     };
 }
 
+/// A number that changes with the text of any shader file: FNV-1a, 64 bits, over names and texts.
+pub fn fingerprint() -> u64 {
+    let bytes = PARTS
+        .iter()
+        .flat_map(|part| [part.name, part.text])
+        .flat_map(str::bytes);
+    fnv(bytes)
+}
+
+/// FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv
+pub(crate) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 parts! {
     "average_heads.wgsl" [4 ReadWrite, 6 Read];
     "broadcast.wgsl" [] needs Subgroups;

@@ -4,6 +4,10 @@ use crate::Operand;
 use crate::caps::{DeviceCaps, DeviceClass, Family, Tier};
 use crate::problem::{AttentionShape, BlockMaskShape, DropoutKeep, Problem};
 
+mod tuned;
+
+pub(crate) use tuned::FusedTiles;
+
 /// One row: the sizes that the kernels of a family are compiled with.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Tile {
@@ -199,11 +203,9 @@ impl Tile {
             Some(only) => only == Family::Broadcast,
             None => caps.class == DeviceClass::Cpu,
         };
-        // Lanes are counted in the text, so their number must be known.
-        let (least, most) = caps.subgroup_sizes?;
-        let fits = least == most && [4, 8, 16].contains(&least) && least <= caps.limits.max_invocations;
+        let lanes = lanes(caps)?;
         let d4 = shape.head_dim.div_ceil(4);
-        if !wanted || !fits || d4 > MAX_BROADCAST_D4 {
+        if !wanted || d4 > MAX_BROADCAST_D4 {
             return None;
         }
         let budget = BROADCAST_ROWS
@@ -217,12 +219,12 @@ impl Tile {
             true => affordable.min(MAX_BROADCAST_ROWS_LOADING),
             false => affordable,
         };
-        let mut rows = most_rows.min(shape.seqlen_q.div_ceil(least)).max(1);
+        let mut rows = most_rows.min(shape.seqlen_q.div_ceil(lanes)).max(1);
         if problem.block_mask().is_some() {
             // So that blocks are whole tiles.
             rows = 1 << rows.ilog2();
         }
-        Some(Self::broadcast(least, rows))
+        Some(Self::broadcast(lanes, rows))
     }
 
     /// A tile of the uniform family, if that is asked for and for this device and problem. Which devices it is best for is not
@@ -240,11 +242,10 @@ impl Tile {
             Some(only) => only == Family::Split,
             None => caps.class == DeviceClass::Cpu && shape.seqlen_q <= MAX_SPLIT_SEQLEN_Q,
         };
-        let (least, most) = caps.subgroup_sizes?;
-        let fits = least == most && [4, 8, 16].contains(&least) && least <= caps.limits.max_invocations;
+        let lanes = lanes(caps)?;
         let (d4, dv4) = (shape.head_dim.div_ceil(4), shape.head_dim_v.div_ceil(4));
         // Each head of a group has blocks of its own.
-        if !wanted || !fits || d4.max(dv4) > MAX_BROADCAST_D4 || problem.block_mask().is_some() {
+        if !wanted || d4.max(dv4) > MAX_BROADCAST_D4 || problem.block_mask().is_some() {
             return None;
         }
         let budget = match shape.flops() >= MIN_SPLIT_FLOPS {
@@ -256,7 +257,7 @@ impl Tile {
         let rows = (rows.min(affordable.into()) as u32).max(1);
         // More keys at a time share the rescaling of out, until the text takes too long to compile.
         let keys = (budget / (rows * (d4 + dv4))).clamp(1, 4);
-        Some(Tile::split(least, rows, keys))
+        Some(Tile::split(lanes, rows, keys))
     }
 
     /// The tile of the split family: `rows` packed rows, and runs of keys that subgroups of `lanes` invocations visit, `keys` of
@@ -271,11 +272,11 @@ impl Tile {
         }
     }
 
-    /// Keys of a run: so many runs that there are enough workgroups, each of enough keys.
-    pub(crate) fn run_keys(&self, shape: &AttentionShape) -> u32 {
+    /// Keys of a run: so many runs that there are `workgroups` of them, if each still has enough keys.
+    pub(crate) fn run_keys(&self, shape: &AttentionShape, workgroups: u64) -> u32 {
         let kv_heads = u64::from(shape.batch) * u64::from(shape.kv_heads);
         let tiles = (u64::from(shape.seqlen_q) * u64::from(shape.group_size())).div_ceil(self.tile_q.into());
-        let runs = SPLIT_WORKGROUPS.div_ceil((kv_heads * tiles).max(1)).max(1);
+        let runs = workgroups.div_ceil((kv_heads * tiles).max(1)).max(1);
         let keys = u64::from(shape.seqlen_k).div_ceil(runs).max(MIN_RUN_KEYS);
         (keys as u32)
             .min(shape.seqlen_k.max(1))
@@ -420,6 +421,13 @@ impl Tile {
         let rest = dropout + 3 + self.v_groups(shape.head_dim_v) * group + weights;
         self.d_chunks(shape.head_dim).saturating_mul(chunk).saturating_add(rest)
     }
+}
+
+/// Invocations of a subgroup, for kernels that count them in their text: the number must be known, and one of these.
+fn lanes(caps: &DeviceCaps) -> Option<u32> {
+    let (least, most) = caps.subgroup_sizes?;
+    let fits = least == most && [4, 8, 16].contains(&least) && least <= caps.limits.max_invocations;
+    fits.then_some(least)
 }
 
 /// Whether each score loads something of its own.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
 
 /// The storage type of a tensor.
 ///
@@ -12,7 +13,8 @@ use half::{bf16, f16};
 /// assert_eq!(DType::Bf16.bytes(), 2);
 /// assert_eq!(DType::F16.widen(&[0x00, 0x3c]), [1.0]);
 /// ```
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DType {
     /// IEEE 754 single precision, 4 bytes.
     #[default]

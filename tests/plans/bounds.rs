@@ -182,7 +182,7 @@ fn corners(plan: &Plan, pass: &Pass, operand: Operand) -> [[u32; 4]; 2] {
 
 /// Workgroups, floating-point operations and loop trips of one pass.
 pub(crate) fn assert_work_fits(plan: &Plan, pass: &Pass, caps: &DeviceCaps) -> Checked {
-    let (tile, shape, region) = (plan.tile(), plan.problem().shape(), &pass.region);
+    let (tile, shape, region) = (plan.tile_of(pass.skeleton), plan.problem().shape(), &pass.region);
     let rows_of_a_workgroup = match pass.skeleton {
         Skeleton::Softmax | Skeleton::Narrow => 1,
         _ => tile.tile_q,

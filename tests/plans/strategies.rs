@@ -1,9 +1,12 @@
 //! Random problems and random devices to plan for.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
+use wgpu_attention::plan::tuning::TILES;
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, DTypes, DeviceCaps, KeyPadding,
-    Layout, Layouts, Outputs, Problem, Strides,
+    Layout, Layouts, Outputs, Problem, QueryRows, Strides, TunedChoice, TunedTile, Tuning, TuningClass,
 };
 
 use super::extended;
@@ -87,7 +90,44 @@ pub(crate) fn problems() -> impl Strategy<Value = Problem> {
     )
 }
 
-/// Devices from absurdly poor to rich.
+/// What was measured, or what somebody wrote into the file instead: for every class that the shapes above are of, one tile.
+fn tunings() -> impl Strategy<Value = Option<Arc<Tuning>>> {
+    let sizes = || proptest::sample::select(&[0, 1, 2, 3, 4, 6, 7, 8, 16, 32, 64, 128, u32::MAX][..]);
+    let rows = proptest::sample::select(TILES).prop_map(|tile| tile.name.to_owned());
+    let tile = prop_oneof![
+        (rows, sizes()).prop_map(|(row, tile_q)| TunedTile::Tile { row, tile_q }),
+        sizes().prop_map(|rows| TunedTile::Broadcast { rows }),
+        (sizes(), sizes(), sizes()).prop_map(|(rows, keys, workgroups)| TunedTile::Split { rows, keys, workgroups }),
+    ];
+    proptest::option::of(tile).prop_map(|tile| {
+        let tile = tile?;
+        let mut choices = Vec::new();
+        for query_rows in [QueryRows::Few, QueryRows::Some] {
+            for head_dim in [32, 64, 96, 128, 192, 256, 512] {
+                for (causal, dtype) in [false, true]
+                    .into_iter()
+                    .flat_map(|causal| DType::ALL.map(|dtype| (causal, dtype)))
+                {
+                    choices.push(TunedChoice {
+                        date: "2026-11-25".into(),
+                        class: TuningClass {
+                            query_rows,
+                            head_dim,
+                            causal,
+                            dtype,
+                        },
+                        tile: tile.clone(),
+                        median_ms: 1.0,
+                        default_ms: 2.0,
+                    });
+                }
+            }
+        }
+        Some(Arc::new(Tuning { choices }))
+    })
+}
+
+/// Devices from absurdly poor to rich, with tuning or without.
 pub(crate) fn devices() -> impl Strategy<Value = DeviceCaps> {
     let powers = |from: f64, to: f64| (from..to).prop_map(|power| 10f64.powf(power));
     let trips = proptest::option::of(powers(1.0, 5.0));
@@ -98,14 +138,16 @@ pub(crate) fn devices() -> impl Strategy<Value = DeviceCaps> {
         powers(4.0, 11.0),
         trips,
         4u32..9,
+        tunings(),
     )
-        .prop_map(|(rich, binding, workgroups, flops, trips, alignment)| {
+        .prop_map(|(rich, binding, workgroups, flops, trips, alignment, tuning)| {
             let mut caps = if rich { extended() } else { DeviceCaps::default() };
             caps.limits.max_storage_buffer_binding_bytes = binding as u64 & !3;
             caps.limits.max_workgroups_per_dimension = workgroups as u32;
             caps.limits.storage_offset_alignment_bytes = 1 << alignment;
             caps.max_dispatch_flops = flops;
             caps.max_loop_trips = trips.map(|trips| trips as u32);
+            caps.tuning = tuning;
             caps
         })
 }

@@ -3,13 +3,14 @@
 mod blocks;
 pub mod cases;
 mod chart;
+mod first;
 mod floors;
 mod html;
 mod measure;
 mod noise;
 mod peers;
 mod report;
-mod stopwatch;
+pub mod stopwatch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,6 +58,13 @@ pub struct Arguments {
     /// blocks a block mask closes
     #[arg(long, value_name = "SEQLEN", conflicts_with_all = ["case", "set", "cases", "csv"])]
     blocks: Option<u32>,
+    /// Instead of times of repeated runs: the first call, in processes of its own, with the driver's cache of compiled kernels
+    /// empty and filled (lesson-512, encoder-128, causal-1024 and decode-4096 unless --case or --set says otherwise)
+    #[arg(long, conflicts_with_all = ["blocks", "csv", "peers", "record", "html"])]
+    first: bool,
+    /// What --first runs
+    #[arg(long, hide = true)]
+    first_in_this_process: bool,
     /// Measure other engines beside ours (the set `peers` unless others are named): those of the engines' folder that are
     /// at hand, each in a process of its own
     #[arg(long, conflicts_with = "blocks")]
@@ -95,7 +103,7 @@ enum KernelName {
     Cpu,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds < 1e6 => Ok(seconds),
         _ => Err("expected seconds, more than 0".into()),
@@ -117,6 +125,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return measure_peers(arguments);
     }
     let cases = select(arguments)?;
+    if arguments.first_in_this_process {
+        return first::in_this_process(&cases, &arguments.device);
+    }
+    if arguments.first {
+        return measure_first(arguments, &cases);
+    }
     let kernels = kernels(arguments, &Kernel::DISTINCT);
     let engine = arguments.device.engine()?;
     let progress = progress(cases.len() * kernels.len())?;
@@ -300,6 +314,24 @@ fn measure_blocks(arguments: &Arguments, seqlen: u32) -> anyhow::Result<ExitCode
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the first call takes.
+fn measure_first(arguments: &Arguments, cases: &[Case]) -> anyhow::Result<ExitCode> {
+    let usual = ["lesson-512", "encoder-128", "causal-1024", "decode-4096"];
+    let all = arguments.cases.is_none() && arguments.case.is_empty() && arguments.set.is_empty();
+    let wanted = cases.iter().filter(|case| !all || usual.contains(&case.name.as_str()));
+    let progress = ProgressBar::new(0);
+    progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}")?);
+    progress.enable_steady_tick(Duration::from_millis(200));
+    let rows = first::measure(wanted, arguments.cases.as_deref(), &arguments.device, &progress)?;
+    progress.finish_and_clear();
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        first::print(&rows);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn select(arguments: &Arguments) -> anyhow::Result<Vec<Case>> {

@@ -1,8 +1,10 @@
 //! Options that say where and how to compute.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Family, Tier};
+use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Family, Tier, Tuning, TuningSource};
 
 /// Which device to use.
 #[derive(Args, Clone, Debug)]
@@ -22,6 +24,9 @@ pub struct DeviceOptions {
     /// Only kernels of this family, where the device has what they need
     #[arg(long, value_name = "FAMILY")]
     pub family: Option<FamilyName>,
+    /// Plan as if `attn tune` had never run
+    #[arg(long)]
+    pub no_tuning: bool,
 }
 
 /// A family of kernels by name.
@@ -68,8 +73,43 @@ impl From<AlgorithmName> for Algorithm {
 }
 
 impl DeviceOptions {
-    /// Opens the device.
+    /// Opens the device, and says so if the user's tuning is of no use.
     pub fn engine(&self) -> anyhow::Result<Engine> {
+        let engine = self.engine_without_tuning()?;
+        if self.no_tuning {
+            return Ok(engine);
+        }
+        let tuning = Tuning::of_user(engine.caps()).unwrap_or_else(|error| {
+            anstream::eprintln!("attn: warning: tuning is ignored: {error}");
+            None
+        });
+        Ok(engine.with_tuning(tuning.map(Arc::new)))
+    }
+
+    /// The same options, for another process.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut option = |name: &str, value: Option<String>| {
+            arguments.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));
+        };
+        let word = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
+        option("adapter", self.adapter.clone());
+        option("tier", self.tier.and_then(|tier| word(tier.to_possible_value())));
+        option(
+            "family",
+            self.family.and_then(|family| word(family.to_possible_value())),
+        );
+        let flags = [
+            (self.no_f16, "--no-f16"),
+            (self.no_subgroups, "--no-subgroups"),
+            (self.no_tuning, "--no-tuning"),
+        ];
+        arguments.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
+        arguments
+    }
+
+    /// Opens the device; plans go by the built-in rows.
+    pub fn engine_without_tuning(&self) -> anyhow::Result<Engine> {
         let tier = self.tier.map(|tier| match tier {
             TierName::Portable => Tier::Portable,
             TierName::Extended => Tier::Extended,
@@ -77,6 +117,7 @@ impl DeviceOptions {
         let engine = Engine::with(&EngineDescriptor {
             adapter_name: self.adapter.as_deref(),
             tier,
+            tuning: TuningSource::Off,
             ..Default::default()
         })
         .context("cannot use a GPU (`attn adapters` lists what there is)")?;
@@ -97,4 +138,28 @@ impl DeviceOptions {
 pub fn describe(engine: &Engine) -> String {
     let caps = engine.caps();
     format!("{}, {} ({}), tier {}", caps.name, caps.driver, caps.backend, caps.tier)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        device: DeviceOptions,
+    }
+
+    #[test]
+    fn another_process_is_given_the_same_options() {
+        let given = "--adapter xy --tier portable --family split --no-f16 --no-subgroups --no-tuning";
+        let parse = |words: Vec<String>| Only::parse_from(["attn".to_owned()].into_iter().chain(words)).device;
+        let options = parse(given.split(' ').map(str::to_owned).collect());
+        let again = parse(options.arguments());
+        assert_eq!(format!("{options:?}"), format!("{again:?}"));
+        assert_eq!(options.arguments().len(), 9);
+        assert!(parse(Vec::new()).arguments().is_empty());
+    }
 }

@@ -10,6 +10,7 @@ mod device;
 mod files;
 mod fuzz;
 mod shaders;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Adapters(adapters::Arguments),
     /// Measure: three kernels, one fused kernel and the CPU, against the device's own limits
     Bench(bench::Arguments),
+    /// Measure which kernels are fastest on this device, and save that for engines to use
+    Tune(tune::Arguments),
     /// Run the cases of an oracle folder and compare with the expected outputs
     Verify(verify::Arguments),
     /// Draw random requests, right and wrong, and check that each gives a right answer or the error that it deserves
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Adapters(arguments) => adapters::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Shaders(arguments) => shaders::run(&arguments),

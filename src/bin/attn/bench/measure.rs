@@ -58,6 +58,9 @@ pub struct Speed {
     pub times: Times,
     /// From preparing the call to the end of its first run: compiling, above all.
     pub first_call_ms: Option<f64>,
+    /// Recording the call into an encoder, on the CPU; and what wgpu takes to finish the commands.
+    pub encode_us: Option<f64>,
+    pub finish_us: Option<f64>,
     pub gflops: f64,
     pub gb_per_s: f64,
     /// Of the device's multiply-add rate; missing for the CPU.
@@ -231,9 +234,12 @@ impl Bench<'_> {
             let times = Times::of(&laps[ready.row]);
             let gflops = flops / times.median_ms * 1e-6;
             let gb_per_s = operands.bytes as f64 / times.median_ms * 1e-6;
+            let [encode_us, finish_us] = self.stopwatch.encode_us(&ready.bound);
             rows[ready.row].speed = Some(Speed {
                 times,
                 first_call_ms: Some(ready.first_call_ms),
+                encode_us: Some(encode_us),
+                finish_us: Some(finish_us),
                 gflops,
                 gb_per_s,
                 share_of_gflops: Some(gflops / self.floors.gflops),
@@ -340,6 +346,8 @@ impl Bench<'_> {
                 wall_ms: whole,
             },
             first_call_ms: None,
+            encode_us: None,
+            finish_us: None,
             gflops: flops / whole * 1e-6,
             gb_per_s: operands.bytes as f64 / whole * 1e-6,
             share_of_gflops: None,

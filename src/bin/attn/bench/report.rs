@@ -93,12 +93,25 @@ impl Report {
             "\nsizes: batch x heads(/kv_heads) x seqlen_q x seqlen_k x head_dim; ~ scaled from a sample of rows;\n\
              * by the wall clock, the call being cut into several submissions; extra: memory besides the operands"
         );
+        if let Some(line) = self.encoding() {
+            anstream::println!("{line}");
+        }
         if let Some(line) = self.comparison() {
             anstream::println!("{line}");
         }
         for Skipped { case, why } in &self.skipped {
             anstream::println!("skipped {case}: {why}");
         }
+    }
+
+    /// What recording costs: the line that costs most.
+    fn encoding(&self) -> Option<String> {
+        let speeds = self.rows.iter().filter_map(|row| row.speed.as_ref());
+        let times = speeds.filter_map(|speed| speed.encode_us.zip(speed.finish_us));
+        let (encode_us, finish_us) = times.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+        Some(format!(
+            "encoding a call takes {encode_us:.1} µs of the CPU's time at most, and wgpu another {finish_us:.1} µs to finish the commands"
+        ))
     }
 
     /// Fused against three kernels, over the cases that have both.

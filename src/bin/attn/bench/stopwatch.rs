@@ -89,6 +89,22 @@ impl<'a> Stopwatch<'a> {
         })
     }
 
+    /// What a call costs on the CPU, in µs: recording it, and what wgpu takes to finish the commands. Medians of several, each in an
+    /// encoder of its own.
+    pub fn encode_us(&self, bound: &BoundAttention) -> [f64; 2] {
+        let laps: Vec<[f64; 2]> = (0..101)
+            .map(|_| {
+                let mut encoder = self.engine.device().create_command_encoder(&Default::default());
+                let start = Instant::now();
+                bound.encode(&mut encoder);
+                let encoded = start.elapsed();
+                let _commands = encoder.finish();
+                [encoded, start.elapsed() - encoded].map(|time| time.as_secs_f64() * 1e6)
+            })
+            .collect();
+        [0, 1].map(|part| median(laps.iter().map(|lap| lap[part])))
+    }
+
     /// What submission and wait cost without any work: the median of several empty passes, by the wall clock.
     pub fn overhead_ms(&self) -> anyhow::Result<f64> {
         let laps = (0..21)
