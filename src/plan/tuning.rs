@@ -401,7 +401,7 @@ impl Tile {
     ///
     /// Dropout's generator takes ten rounds and the loop's own trip for each of a lane's four keys in each of its rows.
     pub fn trips_per_tile(&self, shape: &AttentionShape, generates_dropout: bool) -> u32 {
-        if self.family == Family::Broadcast {
+        if self.family != Family::Tile {
             // The loop's own, the turning of a key by a rotary embedding, and the generator, which makes four words at a time.
             let (keys, calls) = match self.family {
                 Family::Broadcast => (1, self.rows() * self.ty / 4),
