@@ -5,7 +5,7 @@
 #     tools/second-drivers.sh [DRIVER...] -- COMMAND    any command, with the driver chosen by its environment
 #
 # DRIVER (all, if none is named; with --quick the first):
-#     swiftshader   Chromium's: subgroups of 4 lanes, no f16, 256 invocations, 10 storage buffers; compiles quickly
+#     swiftshader   Chromium's: subgroups of 4 lanes, no f16, 256 invocations, 10 storage buffers
 #     mesa          llvmpipe of Mesa 25 (Debian 12 has 22.3): compiles slowly, so its first run takes long
 #     radv          AMD's driver of Mesa 25, which compiles without a GPU: only with a COMMAND (see tools/gpu-static.sh)
 #
