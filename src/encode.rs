@@ -215,8 +215,9 @@ impl Binder<'_> {
     /// The kernel of a pass for buffers at these offsets: one that begins at an odd place is loaded one by one.
     fn kernel(&self, pass: &Pass, operands: &Operands<'_>) -> KernelConfig {
         let problem = self.plan.problem();
-        self.plan
-            .kernel_at(pass, |operand| operands.is_aligned(problem, operand))
+        self.plan.kernel_at(pass, |operand, elements| {
+            operands.is_aligned(problem, operand, elements)
+        })
     }
 
     /// Parameters, bindings and grid of a pass.
@@ -290,7 +291,8 @@ impl Binder<'_> {
         element_bytes: u64,
     ) -> (Place<'b>, u32) {
         let window = window(self.plan.problem(), operand, extent, region);
-        let alignment = u64::from(self.caps.limits.storage_offset_alignment_bytes).max(16);
+        // Two vectors of four elements, which some kernels load at a time.
+        let alignment = u64::from(self.caps.limits.storage_offset_alignment_bytes).max(32);
         let start = (at.offset_bytes + window.start * element_bytes) / alignment * alignment;
         let end = (at.offset_bytes + window.end * element_bytes).next_multiple_of(4);
         let offset = at.offset_bytes.wrapping_sub(start) as i64 / element_bytes as i64;
@@ -656,17 +658,17 @@ impl<'a> Operands<'a> {
         Some(found.1)
     }
 
-    /// Whether an operand begins at a multiple of four elements.
-    fn is_aligned(&self, problem: &Problem, operand: Operand) -> bool {
-        let vec4_bytes = 4 * problem.element_bytes(operand);
+    /// Whether an operand begins at a multiple of so many elements.
+    fn is_aligned(&self, problem: &Problem, operand: Operand, elements: u32) -> bool {
+        let vector_bytes = u64::from(elements) * problem.element_bytes(operand);
         self.get(operand)
-            .is_some_and(|at| at.offset_bytes.is_multiple_of(vec4_bytes))
+            .is_some_and(|at| at.offset_bytes.is_multiple_of(vector_bytes))
     }
 
     /// Whether all do on whose place the kernels depend.
     fn are_aligned(&self, problem: &Problem) -> bool {
         let placed = [Operand::Query, Operand::Key, Operand::Value, Operand::Out];
-        placed.into_iter().all(|operand| self.is_aligned(problem, operand))
+        placed.into_iter().all(|operand| self.is_aligned(problem, operand, 8))
     }
 
     fn validate(&self, plan: &Plan, caps: &DeviceCaps) -> Result<()> {

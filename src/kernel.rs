@@ -112,7 +112,8 @@ pub struct Variant {
     pub shuffles: bool,
     /// Whether the split kernel leaves parts to join.
     pub parts: bool,
-    /// Whether keys and values are loaded by 64 bits, where they lie at multiples of four elements.
+    /// Whether operands are loaded and stored by 64 bits: query, key and value where they lie at multiples of eight elements,
+    /// out at those of four.
     pub wide: bool,
     /// Operands' bindings begin at multiples of four elements and every row does too.
     pub query_vec4: bool,
@@ -122,6 +123,12 @@ pub struct Variant {
     pub value_vec4: bool,
     /// As `query_vec4`, of out.
     pub out_vec4: bool,
+    /// As `query_vec4`, multiples of eight.
+    pub query_vec8: bool,
+    /// As `query_vec8`, of key.
+    pub key_vec8: bool,
+    /// As `query_vec8`, of value.
+    pub value_vec8: bool,
 }
 
 /// What the scores kernel hands out.

@@ -286,12 +286,16 @@ impl Plan {
 
     /// The kernel of a pass, when no operand's binding begins at an odd place.
     pub fn kernel(&self, pass: &Pass) -> KernelConfig {
-        self.kernel_at(pass, |_| true)
+        self.kernel_at(pass, |_, _| true)
     }
 
-    /// The kernel of a pass; `is_aligned` says whether an operand begins at a multiple of four elements.
-    pub(crate) fn kernel_at(&self, pass: &Pass, is_aligned: impl Fn(Operand) -> bool) -> KernelConfig {
-        let vec4 = |operand| self.problem.extent(operand).is_some_and(|extent| extent.is_vec4()) && is_aligned(operand);
+    /// The kernel of a pass; `is_aligned` says whether an operand begins at a multiple of so many elements.
+    pub(crate) fn kernel_at(&self, pass: &Pass, is_aligned: impl Fn(Operand, u32) -> bool) -> KernelConfig {
+        let vectors = |operand, channels| {
+            let extent = self.problem.extent(operand);
+            extent.is_some_and(|extent| extent.is_vectors_of(channels)) && is_aligned(operand, channels)
+        };
+        let [vec4, vec8] = [4, 8].map(|channels| move |operand| vectors(operand, channels));
         KernelConfig::attention(
             pass.skeleton,
             &self.problem,
@@ -308,6 +312,9 @@ impl Plan {
                 query_vec4: vec4(Operand::Query),
                 key_vec4: vec4(Operand::Key),
                 value_vec4: vec4(Operand::Value),
+                query_vec8: vec8(Operand::Query),
+                key_vec8: vec8(Operand::Key),
+                value_vec8: vec8(Operand::Value),
                 out_vec4: pass.partial || vec4(Operand::Out),
             },
         )

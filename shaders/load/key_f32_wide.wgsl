@@ -1,13 +1,14 @@
-// Purpose: four channels of key in two loads of 64 bits: every row begins at a multiple of four
-// elements and is a multiple of four long. For drivers whose loads cost by the number, not by the size.
+// Purpose: four channels of key, loaded with four neighbours as four words of 64 bits: every row begins at a multiple of eight
+// elements and is a multiple of eight long. For drivers whose loads cost by the number, not by the size; both fours are one load to them.
 // Hook of slot `key`: defines load_key.
 // Binding 2: key, f32, [batch, kv_heads, seqlen_k, head_dim], contiguous channels.
 
-@group(0) @binding(2) var<storage, read> key: array<vec2<u64>>;
+@group(0) @binding(2) var<storage, read> key: array<vec4<u64>>;
 
 // Channels 4 * d4 to 4 * d4 + 3 of the row at element `row`.
 fn load_key(row: u32, d4: u32) -> vec4<f32> {
-    let words = key[(row >> 2u) + d4];
+    let all = key[(row >> 3u) + (d4 >> 1u)];
+    let words = select(all.xy, all.zw, (d4 & 1u) == 1u);
     return vec4<f32>(bitcast<f32>(u32(words.x)), bitcast<f32>(u32(words.x >> 32u)), bitcast<f32>(u32(words.y)),
         bitcast<f32>(u32(words.y >> 32u)));
 }

@@ -166,12 +166,23 @@ const AXES: &[Axis] = &[
     }),
     axis(2, |choice, i| choice.variant.shuffles = i > 0),
     axis(2, |choice, i| choice.variant.parts = i > 0),
-    axis(2, |choice, i| choice.variant.query_vec4 = i > 0),
+    // One by one, by vectors, or by words of 64 bits, which all operands are loaded by that can be.
     axis(3, |choice, i| {
-        (choice.variant.key_vec4, choice.variant.wide) = (i > 0, i > 1);
+        (choice.variant.query_vec4, choice.variant.query_vec8) = (i > 0, i > 1);
+        choice.variant.wide |= i > 1;
     }),
-    axis(2, |choice, i| choice.variant.value_vec4 = i > 0),
-    axis(2, |choice, i| choice.variant.out_vec4 = i > 0),
+    axis(3, |choice, i| {
+        (choice.variant.key_vec4, choice.variant.key_vec8) = (i > 0, i > 1);
+        choice.variant.wide |= i > 1;
+    }),
+    axis(3, |choice, i| {
+        (choice.variant.value_vec4, choice.variant.value_vec8) = (i > 0, i > 1);
+        choice.variant.wide |= i > 1;
+    }),
+    axis(3, |choice, i| {
+        choice.variant.out_vec4 = i > 0;
+        choice.variant.wide |= i > 1;
+    }),
 ];
 
 /// Storage types of query, and whether shaders may use `f16`.
@@ -374,7 +385,8 @@ mod tests {
             assert!(rows.iter().all(|row| valid(row)), "an impossible row");
             let mut wanted = Vec::new();
             for_each_subset(&axes, strength, &mut |subset| wanted.extend(combinations(subset)));
-            let possible = |wanted: &&Combination| !(wanted.contains(&(last, 1)) && wanted.contains(&(2, 1)));
+            let set = |wanted: &Combination, axis| wanted.iter().any(|&(one, setting)| one == axis && setting > 0);
+            let possible = |wanted: &&Combination| !(set(wanted, last) && set(wanted, 2));
             let holds =
                 |row: &Vec<usize>, wanted: &Combination| wanted.iter().all(|&(axis, setting)| row[axis] == setting);
             for wanted in wanted.iter().filter(possible) {

@@ -65,15 +65,15 @@ impl<'a> Hooks<'a> {
             "row/state_fresh.wgsl",
         );
         Self {
-            query: match variant.wide && variant.query_vec4 {
+            query: match variant.wide && variant.query_vec8 {
                 true => wide(Operand::Query, problem),
                 false => load(Operand::Query, problem, variant.query_vec4, variant.shader_f16),
             },
-            key: match variant.wide && variant.key_vec4 {
+            key: match variant.wide && variant.key_vec8 {
                 true => wide(Operand::Key, problem),
                 false => load(Operand::Key, problem, variant.key_vec4, variant.shader_f16),
             },
-            value: match variant.wide && variant.value_vec4 {
+            value: match variant.wide && variant.value_vec8 {
                 true => wide(Operand::Value, problem),
                 false => load(Operand::Value, problem, variant.value_vec4, variant.shader_f16),
             },

@@ -258,7 +258,7 @@ impl Bounds<'_> {
             let window = window(self.problem, *operand, extent, region);
             let bytes = (window.end - window.start) * element_bytes;
             // A window begins at an aligned offset before its first element and ends at a multiple of four bytes.
-            let slack = u64::from(limits.storage_offset_alignment_bytes).max(16) + 4;
+            let slack = u64::from(limits.storage_offset_alignment_bytes).max(32) + 4;
             if bytes + slack > limits.max_storage_buffer_binding_bytes {
                 return match self.largest_axis(region, *operand, extent) {
                     Some(axis) => Ok(Some((axis, self.middle(region, axis)))),

@@ -149,8 +149,9 @@ impl Extent {
         Ok(())
     }
 
-    /// Whether vectors of four channels never straddle: every row begins at a multiple of four and ends at one.
-    pub fn is_vec4(&self) -> bool {
-        self.sizes[3].is_multiple_of(4) && self.strides[..3].iter().all(|stride| stride.is_multiple_of(4))
+    /// Whether vectors of `channels` channels never straddle: every row begins at a multiple of as many and ends at one.
+    pub fn is_vectors_of(&self, channels: u32) -> bool {
+        let whole = |number: &u32| number.is_multiple_of(channels);
+        whole(&self.sizes[3]) && self.strides[..3].iter().all(whole)
     }
 }
