@@ -7,6 +7,32 @@
 // dropout, add, state, acc.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1; a row lies in one invocation, so nothing is reduced across lanes.
 
+// The functions that unrolled loops call are no more than a compiler puts in line; they keep the text, and what it costs to read, short.
+
+// Adds what channels 4 d to 4 d + 3 contribute to the products of all rows with all keys of a tile, of which a lane has its own.
+fn multiply_channels(scores: ptr<function, array<f32, ROWS * LANES>>, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>,
+    own: vec4<f32>, d: u32) {
+    /*unroll*/ for (var k = 0u; k < LANES; k++) {
+        let channels = subgroupBroadcast(own, k);
+        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+            let q = (*query_rows)[r * D4 + d];
+            (*scores)[r * LANES + k] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
+                fma(q.x, channels.x, (*scores)[r * LANES + k]))));
+        }
+    }
+}
+
+// Adds the same channels of the tile's values, weighted.
+fn add_channels(acc: ptr<function, array<vec4<f32>, ROWS * DV4_CHUNK>>, weights: ptr<function, array<f32, ROWS * LANES>>,
+    own: vec4<f32>, d: u32) {
+    /*unroll*/ for (var k = 0u; k < LANES; k++) {
+        let channels = subgroupBroadcast(own, k);
+        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+            (*acc)[r * DV4_CHUNK + d] = add_weighted((*acc)[r * DV4_CHUNK + d], (*weights)[r * LANES + k], channels);
+        }
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let number = workgroup_number(workgroup);
@@ -64,15 +90,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         }
         let key_row = key_head + own_key * params.key_row;
         /*unroll*/ for (var d = 0u; d < D4; d++) {
-            let own = turned_key(position, own_key, key_row, d);
-            /*unroll*/ for (var k = 0u; k < LANES; k++) {
-                let channels = subgroupBroadcast(own, k);
-                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-                    let q = query_rows[r * D4 + d];
-                    scores[r * LANES + k] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
-                        fma(q.x, channels.x, scores[r * LANES + k]))));
-                }
-            }
+            multiply_channels(&scores, &query_rows, turned_key(position, own_key, key_row, d), d);
         }
 
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
@@ -111,12 +129,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             // Behind the end lies nothing: weight 0, times the last value again, were NaN if that is infinite.
             let own = select(vec4<f32>(0.0), load_value(value_row, min(first_d4 + d, DV4 - 1u)),
                 visited.kv_first + lane < sequence.kv_end);
-            /*unroll*/ for (var k = 0u; k < LANES; k++) {
-                let channels = subgroupBroadcast(own, k);
-                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-                    acc[r * DV4_CHUNK + d] = add_weighted(acc[r * DV4_CHUNK + d], scores[r * LANES + k], channels);
-                }
-            }
+            add_channels(&acc, &scores, own, d);
         }
     }
 

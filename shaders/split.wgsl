@@ -8,6 +8,35 @@
 // Source: "Flash-Decoding" (Dao et al., 2023). Each lane keeps a state of its own, joined once at the end: in the loop over keys
 // nothing crosses lanes.
 
+// The functions that unrolled loops call are no more than a compiler puts in line; they keep the text, and what it costs to read, short.
+
+// Adds what channels 4 d to 4 d + 3 of this lane's key c contribute to its products with all rows.
+fn multiply_channels(scores: ptr<function, array<f32, ROWS * KEYS>>, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>,
+    channels: vec4<f32>, c: u32, d: u32) {
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        let q = (*query_rows)[r * D4 + d];
+        (*scores)[r * KEYS + c] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
+            fma(q.x, channels.x, (*scores)[r * KEYS + c]))));
+    }
+}
+
+// Adds the same channels of its value c, weighted.
+fn add_channels(acc: ptr<function, array<vec4<f32>, ROWS * DV4_CHUNK>>, weights: ptr<function, array<f32, ROWS * KEYS>>,
+    channels: vec4<f32>, c: u32, d: u32) {
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        (*acc)[r * DV4_CHUNK + d] = add_weighted((*acc)[r * DV4_CHUNK + d], (*weights)[r * KEYS + c], channels);
+    }
+}
+
+// The sum over the lanes of what each has.
+fn sum_of_lanes(own: vec4<f32>) -> vec4<f32> {
+    var total = vec4<f32>(0.0);
+    /*unroll*/ for (var k = 0u; k < LANES; k++) {
+        total += subgroupBroadcast(own, k);
+    }
+    return total;
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let number = workgroup_number(workgroup);
@@ -86,12 +115,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 scores[r * KEYS + c] = 0.0;
             }
             /*unroll*/ for (var d = 0u; d < D4; d++) {
-                let channels = turned_key(position, own_key, key_row, d);
-                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-                    let q = query_rows[r * D4 + d];
-                    scores[r * KEYS + c] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
-                        fma(q.x, channels.x, scores[r * KEYS + c]))));
-                }
+                multiply_channels(&scores, &query_rows, turned_key(position, own_key, key_row, d), c, d);
             }
         }
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
@@ -120,9 +144,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 // Behind the end lies nothing: weight 0, times the last value again, were NaN if that is infinite.
                 let channels = select(vec4<f32>(0.0), load_value(value_head + own_key * params.value_row, d),
                     kv_first + c * LANES + lane < sequence.kv_end);
-                /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-                    acc[r * DV4_CHUNK + d] = add_weighted(acc[r * DV4_CHUNK + d], scores[r * KEYS + c], channels);
-                }
+                add_channels(&acc, &scores, channels, c, d);
             }
         }
     }
@@ -136,11 +158,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         let factor = select(1.0 / sum, 0.0, empty);
         let exists = packed_first + r <= packed_last;
         /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
-            let own = acc[r * DV4_CHUNK + d] * share;
-            var total = vec4<f32>(0.0);
-            /*unroll*/ for (var k = 0u; k < LANES; k++) {
-                total += subgroupBroadcast(own, k);
-            }
+            let total = sum_of_lanes(acc[r * DV4_CHUNK + d] * share);
             if (exists && lane == d % LANES) {
                 store_part(rows[r], run, d, total * factor);
             }
