@@ -43,6 +43,8 @@ pub(super) struct Hooks<'a> {
     guard: File,
     /// How the lanes of a row share what they know of it.
     rows: File,
+    /// Whether tiles that are open to every row have a loop of their own.
+    loops: File,
     add: File,
     parts: bool,
     emit: File,
@@ -148,6 +150,11 @@ impl<'a> Hooks<'a> {
             parts: variant.parts,
             guard: pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl"),
             rows: pick(variant.shuffles, "tile/rows_shuffled.wgsl", "tile/rows_shared.wgsl"),
+            loops: pick(
+                variant.open_apart && knows_open_tiles(problem),
+                "tile/loops_apart.wgsl",
+                "tile/loops_one.wgsl",
+            ),
             emit: match variant.emit {
                 Emit::Softmax => "emit/score.wgsl",
                 Emit::Stage(_) => "emit/stage.wgsl",
@@ -163,7 +170,7 @@ impl<'a> Hooks<'a> {
         let bounds = [self.causal, self.window];
         let products = || {
             let loads = [self.query, self.key].into_iter().chain(self.turns.iter().copied());
-            loads.chain([self.query_tile, "tile/scores.wgsl"])
+            loads.chain([self.query_tile, "tile/kinds.wgsl", "tile/scores.wgsl"])
         };
         let finish = [
             self.mask,
@@ -187,7 +194,8 @@ impl<'a> Hooks<'a> {
                 parts.push("tile/finish.wgsl");
                 parts.extend([self.value, self.guard, self.dropout, "tile/values.wgsl"]);
                 parts.extend(&self.out);
-                parts.extend([self.lse, self.acc, self.state, self.rows, "fused.wgsl"]);
+                parts.extend([self.lse, self.acc, self.state, self.rows]);
+                parts.extend(["tile/step.wgsl", self.loops, "fused.wgsl"]);
             }
             Skeleton::Broadcast | Skeleton::Uniform => {
                 parts.extend(rows);
@@ -260,6 +268,7 @@ impl<'a> Hooks<'a> {
                     self.value,
                     self.guard,
                     self.dropout,
+                    "tile/kinds.wgsl",
                     "tile/values_memory.wgsl",
                     "tile/values.wgsl",
                 ]);
@@ -364,6 +373,16 @@ impl Blocks {
         let whole = mask.block_q.is_multiple_of(tile.tile_q) && mask.block_kv.is_multiple_of(tile.tile_kv());
         Some(if whole { Blocks::WholeTiles } else { Blocks::OfAnySize })
     }
+}
+
+/// Whether it can be told of a tile, without a look at its positions, that nothing closes any of them: not where an operand or a
+/// function of the caller's says so for each. (A block mask says it of whole tiles.) What dropout drops counts as closed.
+fn knows_open_tiles(problem: &Problem) -> bool {
+    let padded = matches!(problem.key_padding(), Some(KeyPadding::Additive | KeyPadding::Boolean));
+    let by_position = padded || problem.has(Operand::Mask) || problem.has(Operand::Bias);
+    let mods = problem.mods();
+    let modified = mods.score_mod.is_some() || (mods.mask_mod.is_some() && problem.block_mask().is_none());
+    !(by_position || modified || problem.dropout().is_some())
 }
 
 /// The load hook of query, key or value.

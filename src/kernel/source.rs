@@ -259,11 +259,15 @@ parts! {
     "tile/finish.wgsl" [];
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
+    "tile/kinds.wgsl" [];
+    "tile/loops_apart.wgsl" [];
+    "tile/loops_one.wgsl" [];
     "tile/query_resident.wgsl" [];
     "tile/query_streamed.wgsl" [];
     "tile/rows_shared.wgsl" [];
     "tile/rows_shuffled.wgsl" [] needs Subgroups;
     "tile/scores.wgsl" [];
+    "tile/step.wgsl" [];
     "tile/values.wgsl" [];
     "tile/values_memory.wgsl" [];
     "type/narrow_bf16.wgsl" [];

@@ -32,6 +32,10 @@ pub struct Named {
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 pub fn planned(descriptor: &AttentionDescriptor<'_>) -> Result<Vec<Named>> {
+    planned_for(descriptor, &CLASSES)
+}
+
+fn planned_for(descriptor: &AttentionDescriptor<'_>, classes: &[DeviceClass]) -> Result<Vec<Named>> {
     let asked = Problem::new(descriptor)?.algorithm();
     let algorithms = if asked == Algorithm::Auto { ALGORITHMS } else { &[asked] };
     let mut named = Vec::new();
@@ -48,7 +52,7 @@ pub fn planned(descriptor: &AttentionDescriptor<'_>) -> Result<Vec<Named>> {
                 continue;
             }
         };
-        for caps in devices() {
+        for caps in devices(classes) {
             match Plan::new(&problem, &caps) {
                 Ok(plan) => plan
                     .passes()
@@ -66,7 +70,7 @@ pub fn planned(descriptor: &AttentionDescriptor<'_>) -> Result<Vec<Named>> {
     }
 }
 
-/// The kernels that the tuning rows are for: those of the plans of attention with heads of 64 and 128 channels, causal and not,
+/// The kernels that the tuning rows are for on GPUs: those of the plans of attention with heads of 64 and 128 channels, causal and not,
 /// for many query rows and for as few as a row asks for, and those of a projection; storage is `f32`.
 ///
 /// # Errors
@@ -79,11 +83,12 @@ pub fn tuned() -> Result<Vec<Named>> {
     for seqlen_q in [MANY].into_iter().chain(few) {
         for head_dim in [64, 128] {
             for causal in [None, Some(CausalAlignment::LowerRight)] {
-                let kernels = planned(&AttentionDescriptor {
+                let descriptor = AttentionDescriptor {
                     shape: AttentionShape::new(1, 8, seqlen_q, MANY, head_dim),
                     causal,
                     ..Default::default()
-                })?;
+                };
+                let kernels = planned_for(&descriptor, GPUS)?;
                 kernels.into_iter().for_each(|named| join(&mut all, named));
             }
         }
@@ -96,7 +101,7 @@ pub fn tuned() -> Result<Vec<Named>> {
             output: [seqlen_q * MANY, MANY],
             bias: true,
         })?;
-        for caps in devices() {
+        for caps in devices(GPUS) {
             let plan = Plan::linear(&problem, &caps)?;
             plan.passes()
                 .iter()
@@ -112,16 +117,19 @@ const ALGORITHMS: &[Algorithm] = &[Algorithm::Fused, Algorithm::ThreeKernels];
 /// More query rows than any tile has, and keys enough to loop over.
 const MANY: u32 = 512;
 
-/// A device of each tier and class. Above the portable tier it has all that a kernel can use.
-fn devices() -> impl Iterator<Item = DeviceCaps> {
-    let classes = [
-        DeviceClass::Unknown,
-        DeviceClass::Discrete,
-        DeviceClass::Integrated,
-        DeviceClass::Cpu,
-    ];
+/// The classes, GPUs first.
+const CLASSES: [DeviceClass; 4] = [
+    DeviceClass::Unknown,
+    DeviceClass::Discrete,
+    DeviceClass::Integrated,
+    DeviceClass::Cpu,
+];
+const GPUS: &[DeviceClass] = CLASSES.split_at(3).0;
+
+/// A device of each tier and of each of these classes. Above the portable tier it has all that a kernel can use.
+fn devices(classes: &[DeviceClass]) -> impl Iterator<Item = DeviceCaps> {
     Tier::ALL.into_iter().rev().flat_map(move |tier| {
-        classes.into_iter().map(move |class| {
+        classes.iter().map(move |&class| {
             let caps = DeviceCaps {
                 class,
                 tier: Tier::ALL[Tier::ALL.len() - 1],
@@ -150,6 +158,9 @@ fn name(named: &mut Vec<Named>, plan: &Plan, kernel: KernelConfig) {
     }
     if plan.problem().causal().is_some() {
         name.push_str("-causal");
+    }
+    if kernel.parts().any(|part| part.name == "tile/loops_one.wgsl") {
+        name.push_str("-one_loop");
     }
     join(named, Named { name, kernel });
 }
