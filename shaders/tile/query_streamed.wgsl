@@ -2,7 +2,7 @@
 // stage_query_chunk and query_column.
 
 // One vec4 is four channels of one query row: [TILE_Q][D4_CHUNK], rows Q_STRIDE apart (one spare against bank conflicts).
-var<workgroup> wg_query: array<vec4<f32>, TILE_Q * Q_STRIDE>;
+var<workgroup> wg_query: array<StagedQuery, TILE_Q * Q_STRIDE>;
 
 fn stage_query(position: Position, lane: u32) {
 }
@@ -22,7 +22,7 @@ fn stage_query_chunk(position: Position, chunk: u32, lane: u32) {
         }
     }
     /*unroll*/ for (var n = 0u; n < QUERY_STAGES; n++) {
-        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = staged[n];
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
     }
 }
 

@@ -4,7 +4,7 @@
 // Source: the two-level tiling of any matrix product (Volkov & Demmel, 2008); K by chunks of D4_CHUNK vec4.
 
 // One vec4 is four channels of one key (here) or of one value row (tile/values.wgsl), rows KV_STRIDE apart.
-var<workgroup> wg_kv: array<vec4<f32>, TILE_KV * KV_STRIDE>;
+var<workgroup> wg_kv: array<StagedKv, TILE_KV * KV_STRIDE>;
 
 struct ScoreTile {
     // [r]: the products of row ty + TY * r with keys tx, tx + TX, tx + 2 TX and tx + 3 TX of the tile.
@@ -47,22 +47,22 @@ fn score_tile(position: Position, kv_first: u32, kind: u32, lane: u32) -> ScoreT
             }
         }
         /*unroll*/ for (var n = 0u; n < KEY_STAGES; n++) {
-            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = staged[n];
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
         }
         // wg_kv and wg_query, written by all lanes, are read by all below.
         workgroupBarrier();
         for (var d4 = 0u; d4 < trips(D4_CHUNK, kind); d4++) {
-            let k0 = wg_kv[tx * KV_STRIDE + d4];
-            let k1 = wg_kv[(tx + TX) * KV_STRIDE + d4];
-            let k2 = wg_kv[(tx + 2u * TX) * KV_STRIDE + d4];
-            let k3 = wg_kv[(tx + 3u * TX) * KV_STRIDE + d4];
+            let k0 = vec4<f32>(wg_kv[tx * KV_STRIDE + d4]);
+            let k1 = vec4<f32>(wg_kv[(tx + TX) * KV_STRIDE + d4]);
+            let k2 = vec4<f32>(wg_kv[(tx + 2u * TX) * KV_STRIDE + d4]);
+            let k3 = vec4<f32>(wg_kv[(tx + 3u * TX) * KV_STRIDE + d4]);
             let kx = vec4<f32>(k0.x, k1.x, k2.x, k3.x);
             let ky = vec4<f32>(k0.y, k1.y, k2.y, k3.y);
             let kz = vec4<f32>(k0.z, k1.z, k2.z, k3.z);
             let kw = vec4<f32>(k0.w, k1.w, k2.w, k3.w);
             let column = query_column(chunk, d4);
             /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             }

@@ -39,16 +39,16 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         }
         // wg_kv and wg_weights, written by all lanes, are read by all below.
         workgroupBarrier();
         if (kind == TILE_OPEN || values_are_plain()) {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 /*unroll*/ for (var r = 0u; r < ROWS; r++) {
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -57,10 +57,10 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             }
         } else {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 /*unroll*/ for (var r = 0u; r < ROWS; r++) {
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),

@@ -17,6 +17,10 @@ pub(super) struct Hooks<'a> {
     key: File,
     value: File,
     query_tile: File,
+    /// What a vec4 of query is in workgroup memory; and whether those of key and of value may be half as large.
+    staged_query: File,
+    half_key: bool,
+    half_value: bool,
     /// What turns query and key by a rotary embedding, if anything does.
     turns: Vec<File>,
     /// `store_out`, and what it needs to round.
@@ -84,6 +88,13 @@ impl<'a> Hooks<'a> {
                 "tile/query_resident.wgsl",
                 "tile/query_streamed.wgsl",
             ),
+            staged_query: pick(
+                variant.shader_f16 && stays_half(Operand::Query, problem),
+                "tile/query_f16.wgsl",
+                "tile/query_f32.wgsl",
+            ),
+            half_key: variant.shader_f16 && stays_half(Operand::Key, problem),
+            half_value: variant.shader_f16 && stays_half(Operand::Value, problem),
             turns: turns(problem),
             out: out(out_dtype, variant.out_vec4, variant.wide),
             lse: pick(variant.lse, "row/lse.wgsl", "row/lse_none.wgsl"),
@@ -168,9 +179,20 @@ impl<'a> Hooks<'a> {
     pub(super) fn parts(&self, skeleton: Skeleton) -> Vec<File> {
         let rows = ["params.wgsl", "state.wgsl", "position.wgsl", self.sequence];
         let bounds = [self.causal, self.window];
+        let half_kv = match skeleton {
+            Skeleton::Fused => self.half_key && self.half_value,
+            Skeleton::WeightedValues => self.half_value,
+            _ => self.half_key,
+        };
+        let staged_kv = if half_kv {
+            "tile/kv_f16.wgsl"
+        } else {
+            "tile/kv_f32.wgsl"
+        };
         let products = || {
             let loads = [self.query, self.key].into_iter().chain(self.turns.iter().copied());
-            loads.chain([self.query_tile, "tile/kinds.wgsl", "tile/scores.wgsl"])
+            let staged = [self.staged_query, staged_kv, self.query_tile];
+            loads.chain(staged).chain(["tile/kinds.wgsl", "tile/scores.wgsl"])
         };
         let finish = [
             self.mask,
@@ -269,6 +291,7 @@ impl<'a> Hooks<'a> {
                     self.guard,
                     self.dropout,
                     "tile/kinds.wgsl",
+                    staged_kv,
                     "tile/values_memory.wgsl",
                     "tile/values.wgsl",
                 ]);
@@ -356,6 +379,16 @@ fn turns(problem: &Problem) -> Vec<File> {
         Some(_) => &["rope/key_ids.wgsl", "rope/key_turned.wgsl"],
     });
     files
+}
+
+/// Whether an operand goes to workgroup memory as the `f16` numbers that it is stored as: not when it is turned on the way.
+fn stays_half(operand: Operand, problem: &Problem) -> bool {
+    let turned = problem.rope().is_some_and(|rope| match operand {
+        Operand::Query => rope.query.is_some(),
+        Operand::Key => rope.key.is_some(),
+        _ => false,
+    });
+    problem.dtype(operand) == DType::F16 && !turned
 }
 
 /// How a block mask's blocks lie to the tiles.

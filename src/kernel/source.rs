@@ -260,8 +260,12 @@ parts! {
     "tile/guard_closed.wgsl" [];
     "tile/guard_none.wgsl" [];
     "tile/kinds.wgsl" [];
+    "tile/kv_f16.wgsl" [] needs F16;
+    "tile/kv_f32.wgsl" [];
     "tile/loops_apart.wgsl" [];
     "tile/loops_one.wgsl" [];
+    "tile/query_f16.wgsl" [] needs F16;
+    "tile/query_f32.wgsl" [];
     "tile/query_resident.wgsl" [];
     "tile/query_streamed.wgsl" [];
     "tile/rows_shared.wgsl" [];

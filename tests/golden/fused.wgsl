@@ -384,12 +384,22 @@ fn turned_key(position: Position, kv_idx: u32, row: u32, d4: u32) -> vec4<f32> {
     return load_key(row, d4);
 }
 
+// ---- tile/query_f32.wgsl ----
+// Purpose: four channels of query in workgroup memory. Hook of slot `staged`: defines StagedQuery.
+
+alias StagedQuery = vec4<f32>;
+
+// ---- tile/kv_f32.wgsl ----
+// Purpose: four channels of key or value in workgroup memory. Hook of slot `staged`: defines StagedKv.
+
+alias StagedKv = vec4<f32>;
+
 // ---- tile/query_streamed.wgsl ----
 // Purpose: workgroup memory holds one chunk of the query tile at a time. Hook of slot `query_tile`: defines stage_query,
 // stage_query_chunk and query_column.
 
 // One vec4 is four channels of one query row: [TILE_Q][D4_CHUNK], rows Q_STRIDE apart (one spare against bank conflicts).
-var<workgroup> wg_query: array<vec4<f32>, TILE_Q * Q_STRIDE>;
+var<workgroup> wg_query: array<StagedQuery, TILE_Q * Q_STRIDE>;
 
 fn stage_query(position: Position, lane: u32) {
 }
@@ -427,13 +437,13 @@ fn stage_query_chunk(position: Position, chunk: u32, lane: u32) {
         }
     } 
     { const n: u32 = 0u;
-        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = staged[n];
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
     } { const n: u32 = 1u;
-        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = staged[n];
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
     } { const n: u32 = 2u;
-        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = staged[n];
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
     } { const n: u32 = 3u;
-        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = staged[n];
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
     } 
 }
 
@@ -468,7 +478,7 @@ fn trips(count: u32, kind: u32) -> u32 {
 // Source: the two-level tiling of any matrix product (Volkov & Demmel, 2008); K by chunks of D4_CHUNK vec4.
 
 // One vec4 is four channels of one key (here) or of one value row (tile/values.wgsl), rows KV_STRIDE apart.
-var<workgroup> wg_kv: array<vec4<f32>, TILE_KV * KV_STRIDE>;
+var<workgroup> wg_kv: array<StagedKv, TILE_KV * KV_STRIDE>;
 
 struct ScoreTile {
     // [r]: the products of row ty + TY * r with keys tx, tx + TX, tx + 2 TX and tx + 3 TX of the tile.
@@ -553,40 +563,40 @@ fn score_tile(position: Position, kv_first: u32, kind: u32, lane: u32) -> ScoreT
             }
         } 
         { const n: u32 = 0u;
-            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = staged[n];
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
         } { const n: u32 = 1u;
-            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = staged[n];
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
         } { const n: u32 = 2u;
-            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = staged[n];
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
         } { const n: u32 = 3u;
-            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = staged[n];
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
         } 
         // wg_kv and wg_query, written by all lanes, are read by all below.
         workgroupBarrier();
         for (var d4 = 0u; d4 < trips(D4_CHUNK, kind); d4++) {
-            let k0 = wg_kv[tx * KV_STRIDE + d4];
-            let k1 = wg_kv[(tx + TX) * KV_STRIDE + d4];
-            let k2 = wg_kv[(tx + 2u * TX) * KV_STRIDE + d4];
-            let k3 = wg_kv[(tx + 3u * TX) * KV_STRIDE + d4];
+            let k0 = vec4<f32>(wg_kv[tx * KV_STRIDE + d4]);
+            let k1 = vec4<f32>(wg_kv[(tx + TX) * KV_STRIDE + d4]);
+            let k2 = vec4<f32>(wg_kv[(tx + 2u * TX) * KV_STRIDE + d4]);
+            let k3 = vec4<f32>(wg_kv[(tx + 3u * TX) * KV_STRIDE + d4]);
             let kx = vec4<f32>(k0.x, k1.x, k2.x, k3.x);
             let ky = vec4<f32>(k0.y, k1.y, k2.y, k3.y);
             let kz = vec4<f32>(k0.z, k1.z, k2.z, k3.z);
             let kw = vec4<f32>(k0.w, k1.w, k2.w, k3.w);
             let column = query_column(chunk, d4);
             { const r: u32 = 0u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 1u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 2u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 3u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } 
@@ -908,31 +918,31 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 1u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 2u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 3u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
         workgroupBarrier();
         if (kind == TILE_OPEN || values_are_plain()) {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -953,10 +963,10 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             }
         } else {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
@@ -1043,31 +1053,31 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 1u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 2u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 3u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
         workgroupBarrier();
         if (kind == TILE_OPEN || values_are_plain()) {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -1088,10 +1098,10 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             }
         } else {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),

@@ -396,11 +396,16 @@ fn trips(count: u32, kind: u32) -> u32 {
     return count;
 }
 
+// ---- tile/kv_f32.wgsl ----
+// Purpose: four channels of key or value in workgroup memory. Hook of slot `staged`: defines StagedKv.
+
+alias StagedKv = vec4<f32>;
+
 // ---- tile/values_memory.wgsl ----
 // Purpose: the workgroup memory of tile/values.wgsl in a kernel without tile/scores.wgsl.
 
 // One vec4 is four channels of one value row, rows KV_STRIDE apart.
-var<workgroup> wg_kv: array<vec4<f32>, TILE_KV * KV_STRIDE>;
+var<workgroup> wg_kv: array<StagedKv, TILE_KV * KV_STRIDE>;
 
 // ---- tile/values.wgsl ----
 // Purpose: weights · value for a tile of TILE_Q rows and TILE_KV keys, added to ROWS rows and V_GROUPS vec4 of channels an
@@ -486,31 +491,31 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 1u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 2u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 3u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
         workgroupBarrier();
         if (kind == TILE_OPEN || values_are_plain()) {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -531,10 +536,10 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             }
         } else {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
@@ -621,31 +626,31 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 1u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 2u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 3u;
             if (kind != TILE_OPEN) {
                 guard_value(staged[n]);
             }
-            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = staged[n];
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
         workgroupBarrier();
         if (kind == TILE_OPEN || values_are_plain()) {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -666,10 +671,10 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
             }
         } else {
             for (var t = 0u; t < trips(TX, kind); t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::kernel::KernelConfig;
 use crate::plan::Plan;
 use crate::plan::tuning::TILES;
-use crate::problem::{Algorithm, AttentionDescriptor, AttentionShape, CausalAlignment, Linear, Problem};
+use crate::problem::{Algorithm, AttentionDescriptor, AttentionShape, CausalAlignment, DType, DTypes, Linear, Problem};
 
 /// A kernel with a name of its own among those listed with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,8 @@ fn planned_for(descriptor: &AttentionDescriptor<'_>, classes: &[DeviceClass]) ->
 }
 
 /// The kernels that the tuning rows are for on GPUs: those of the plans of attention with heads of 64 and 128 channels, causal and not,
-/// for many query rows and for as few as a row asks for, and those of a projection; storage is `f32`.
+/// for many query rows and for as few as a row asks for, and those of a projection. Storage is `f32`; the fused kernels for many rows
+/// are there for `f16` too.
 ///
 /// # Errors
 /// None, unless a row fits no device.
@@ -88,7 +89,17 @@ pub fn tuned() -> Result<Vec<Named>> {
                     causal,
                     ..Default::default()
                 };
-                let kernels = planned_for(&descriptor, GPUS)?;
+                let mut kernels = planned_for(&descriptor, GPUS)?;
+                if seqlen_q == MANY {
+                    kernels.extend(planned_for(
+                        &AttentionDescriptor {
+                            dtypes: DTypes::all(DType::F16),
+                            algorithm: Algorithm::Fused,
+                            ..descriptor
+                        },
+                        GPUS,
+                    )?);
+                }
                 kernels.into_iter().for_each(|named| join(&mut all, named));
             }
         }
@@ -158,6 +169,11 @@ fn name(named: &mut Vec<Named>, plan: &Plan, kernel: KernelConfig) {
     }
     if plan.problem().causal().is_some() {
         name.push_str("-causal");
+    }
+    match plan.problem().dtypes().key {
+        DType::F32 => {}
+        DType::F16 => name.push_str("-f16"),
+        DType::Bf16 => name.push_str("-bf16"),
     }
     if kernel.parts().any(|part| part.name == "tile/loops_one.wgsl") {
         name.push_str("-one_loop");
