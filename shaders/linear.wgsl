@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let position = position_of(number);
     let first = params.kv_begin + position.chunk * TILE_KV;
     stage_query(position, lane);
-    let tile = score_tile(position, first, lane);
+    let tile = score_tile(position, first, TILE_ANY, lane);
     let batch = params.scores_offset + position.batch * params.scores_batch;
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         let i = position.q_first + lane / TX + TY * r;

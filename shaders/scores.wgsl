@@ -26,8 +26,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let exists = !is_behind_end(position) && kv_first < position.sequence.kv_end;
     if (exists && (unmasked || is_visited(visit_of(position), position, kv_first))) {
         stage_query(position, lane);
-        let products = score_tile(position, kv_first, lane);
-        tile = finish_tile(products, position, VisitedTile(kv_first, false), lane);
+        let products = score_tile(position, kv_first, TILE_ANY, lane);
+        tile = finish_tile(products, position, VisitedTile(kv_first, false), TILE_ANY, lane);
     }
     let head = params.scores_offset + position.batch * params.scores_batch + position.head * params.scores_head;
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {

@@ -68,7 +68,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let dropped = drop_weights(weights_of_lane, position, position.q_first + i / TX, key);
             wg_weights[(i / TX) * P_STRIDE + i % TX] = keep_open(dropped, weights_of_lane);
         }
-        values = add_values(values, position, kv_first, lane);
+        values = add_values(values, position, kv_first, TILE_ANY, lane);
     }
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         let i = position.q_first + ty + TY * r;

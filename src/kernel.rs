@@ -110,6 +110,8 @@ pub struct Variant {
     pub shader_f16: bool,
     /// Whether the lanes of a row reach each other by subgroup shuffles: [`crate::DeviceCaps::lanes_in_order`].
     pub shuffles: bool,
+    /// Whether the fused kernel visits tiles that are wholly open in a loop of their own, where it can tell them.
+    pub open_apart: bool,
     /// Whether the split kernel leaves parts to join.
     pub parts: bool,
     /// Whether operands are loaded and stored by 64 bits: query, key and value where they lie at multiples of eight elements,
@@ -392,7 +394,13 @@ fn attention_constants(
             ("D4_LOADS", shape.head_dim.div_ceil(4).div_ceil(tile.ty)),
         ]);
     } else {
-        constants.push(("KV_STRIDE", tile.kv_stride()));
+        constants.extend([
+            ("KV_STRIDE", tile.kv_stride()),
+            ("QUERY_STAGES", tile.query_stages()),
+            ("KEY_STAGES", tile.key_stages()),
+            ("VALUE_STAGES", tile.value_stages()),
+            ("ROWS4", tile.rows().div_ceil(4)),
+        ]);
     }
     if matches!(
         skeleton,

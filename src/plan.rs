@@ -31,6 +31,8 @@ pub struct Plan {
     shader_f16: bool,
     /// Whether the lanes of a tile's row may reach each other by shuffles.
     shuffles: bool,
+    /// Whether tiles that are wholly open have a loop of their own.
+    open_apart: bool,
     shader_int64: bool,
     max_submit_flops: f64,
     reasons: Vec<String>,
@@ -179,6 +181,7 @@ impl Plan {
             operands: problem.operands().collect(),
             shader_f16: caps.shader_f16,
             shuffles: tile.shuffles(caps),
+            open_apart: tuning::open_apart(caps),
             shader_int64: caps.shader_int64,
             max_submit_flops: caps.max_dispatch_flops,
             reasons,
@@ -227,6 +230,7 @@ impl Plan {
             operands: Vec::new(),
             shader_f16: caps.shader_f16,
             shuffles: tile.shuffles(caps),
+            open_apart: tuning::open_apart(caps),
             shader_int64: caps.shader_int64,
             max_submit_flops: caps.max_dispatch_flops,
             reasons: Vec::new(),
@@ -309,6 +313,7 @@ impl Plan {
                 partial: pass.partial,
                 shader_f16: self.shader_f16,
                 shuffles: self.shuffles,
+                open_apart: self.open_apart,
                 query_vec4: vec4(Operand::Query),
                 key_vec4: vec4(Operand::Key),
                 value_vec4: vec4(Operand::Value),

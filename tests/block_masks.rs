@@ -3,7 +3,7 @@
 mod support;
 
 use support::run::{Mods, check_mods};
-use support::{OwnedInputs, engines};
+use support::{OwnedInputs, engines, engines_and_gpus};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, BlockMaskDescriptor, BlockMaskShape, BlockState, Capture,
     CaptureElement, CausalAlignment, DType, DTypes, Engine, Error, Operand, Outputs, Packed, Problem, Window,
@@ -150,7 +150,7 @@ fn check(name: &str, engine: &Engine, descriptor: &AttentionDescriptor<'_>, seed
 /// Blocks of any size, of whatever state, with and without a function, alone and with other rules.
 #[test]
 fn closed_blocks_are_left_out() {
-    for (name, engine) in engines() {
+    for (name, engine) in engines_and_gpus() {
         let mut seed = 0;
         for (block_q, block_kv) in [(32, 32), (128, 64), (16, 16), (5, 40), (33, 31), (1000, 32)] {
             for (batch, heads) in [(1, 1), (2, 4), (2, 1)] {

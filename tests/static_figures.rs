@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use digest::digest;
-use figures::Table;
+use figures::{FIGURES, Row, Table};
 use wgpu_attention::kernel::catalog;
 use wgpu_attention::kernel::source::{self, Dialect, Unroll};
 
@@ -49,6 +49,53 @@ fn every_tuned_kernel_has_its_row() {
         wrong.extend(gone.map(|row| format!("{gpu}: there is no kernel {}", row.kernel)));
     }
     assert!(wrong.is_empty(), "{}\n{REFRESH}", wrong.join("\n"));
+}
+
+/// What the tile family is to be on RDNA: everything in registers, a main loop of little but multiply-adds, and no vec4 that comes from
+/// workgroup memory in pieces; with `f16` storage in less workgroup memory than with `f32`, and no fewer subgroups side by side.
+#[test]
+fn fused_tiles_are_multiply_adds() {
+    for (gpu, least_of_vector) in [("navi31", 0.88), ("navi21", 0.87)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/static/{gpu}.csv"));
+        let table = Table::parse(&fs::read_to_string(path).unwrap()).unwrap();
+        let figure = |row: &Row, name: &str| {
+            let index = FIGURES.iter().position(|figure| figure.name == name);
+            row.figures[index.unwrap_or_else(|| panic!("no column {name}"))]
+        };
+        let rows: Vec<_> = table
+            .rows
+            .iter()
+            .filter(|row| row.kernel.starts_with("fused-32x32"))
+            .collect();
+        assert!(rows.len() >= 12, "{gpu}: {} rows", rows.len());
+        for row in &rows {
+            let at = format!("{gpu}: {}", row.kernel);
+            for none in [
+                "spilled_vgprs",
+                "spilled_sgprs",
+                "scratch_bytes",
+                "loop_lds_loads_of_4_bytes",
+            ] {
+                assert_eq!(figure(row, none), 0.0, "{at}: {none}");
+            }
+            for (share, least) in [
+                ("multiply_adds_of_vector", least_of_vector),
+                ("multiply_adds_of_all", 0.65),
+            ] {
+                assert!(figure(row, share) >= least, "{at}: {share} is {}", figure(row, share));
+            }
+            // Only where shaders have f16: on the portable tier it lies in workgroup memory as f32.
+            let half = row.kernel.strip_suffix("-f16").filter(|half| half.contains("resident"));
+            let Some(half) = half else { continue };
+            let Some(single) = table.row(half) else {
+                panic!("{at} without {half}")
+            };
+            let [is, was] = [row, single].map(|row| figure(row, "workgroup_bytes"));
+            assert!(is < 0.7 * was, "{at}: {is} bytes, {was} of f32");
+            let [is, was] = [row, single].map(|row| figure(row, "waves_per_simd"));
+            assert!(is >= was, "{at}: {is} waves, {was} of f32");
+        }
+    }
 }
 
 /// Compiles every tuned kernel, where RADV is at hand; says "skipped" where it is not.

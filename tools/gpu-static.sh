@@ -5,7 +5,8 @@
 #     tools/gpu-static.sh              refreshes the tables of benches/static, unless a kernel got worse: then says how, and fails
 #     tools/gpu-static.sh --accept     refreshes them all the same
 #     tools/gpu-static.sh --check      writes nothing; fails where a tuned kernel is worse than its row
-#     tools/gpu-static.sh FILE.spv...  prints the figures of these, which `attn shaders --dump` wrote with their WGSL beside them
+#     tools/gpu-static.sh [--listings DIR] FILE.spv...  prints the figures of these, which `attn shaders --dump` wrote with their
+#                                      WGSL beside them; and writes their machine code to DIR/GPU/KERNEL.txt
 #
 # tools/second-drivers.sh fetches the driver, once; --check fetches nothing. RADV_ICD names the ICD file of another RADV, with
 # LD_LIBRARY_PATH where it needs that. Where there is no RADV, says "skipped" and succeeds; with REQUIRE=1 it fails.
@@ -30,12 +31,14 @@ figures() {
 }
 
 option=
+listings=
 case ${1:-} in
     --check) option=--check OFFLINE=1 ;;
     --accept) option=--accept ;;
+    --listings) listings=$2 && shift ;;
     -*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac
-[ -z "$option" ] || shift
+[ -z "$option$listings" ] || shift
 in_root "$cargo" build --quiet --bin attn --example gpu-static
 
 if [ $# = 0 ]; then
@@ -48,5 +51,9 @@ else
         case $file in /*) ;; *) file=$PWD/$file ;; esac
         set -- "$@" "$file"
     done
+    if [ -n "$listings" ]; then
+        case $listings in /*) ;; *) listings=$PWD/$listings ;; esac
+        set -- --listings "$listings" "$@"
+    fi
     figures "$@"
 fi

@@ -1,4 +1,5 @@
-// Purpose: sliding window. Hook of slot `window`: defines window_open, window_kv_begin and window_kv_end.
+// Purpose: sliding window. Hook of slot `window`: defines window_open, window_kv_begin, window_kv_end,
+// window_open_begin and window_open_end.
 
 fn window_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     let own = i32(q_idx) + position.sequence.window_offset;
@@ -17,4 +18,13 @@ fn window_kv_end(position: Position) -> u32 {
     let kv_end = position.sequence.kv_end;
     let reach = u32(max(i32(position.q_last) + position.sequence.window_offset + params.window_right + 1, 0));
     return select(min(reach, kv_end), kv_end, params.masked_keys < params.seqlen_k);
+}
+
+// The first key that every row of the tile reaches, and the first behind those.
+fn window_open_begin(position: Position) -> u32 {
+    return u32(max(i32(position.q_last) + position.sequence.window_offset - params.window_left, 0));
+}
+
+fn window_open_end(position: Position) -> u32 {
+    return u32(max(i32(position.q_first) + position.sequence.window_offset + params.window_right + 1, 0));
 }

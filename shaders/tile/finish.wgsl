@@ -1,18 +1,33 @@
 // Purpose: from products to scores, for a whole tile. Needs tile/scores.wgsl and score/finish.wgsl.
 
-fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, lane: u32) -> ScoreTile {
+fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, kind: u32, lane: u32) -> ScoreTile {
     let q_idx = position.q_first + lane / TX;
     let kv_idx = visited.kv_first + lane % TX;
-    let open = visited.wholly_open;
+    let mod_open = visited.wholly_open;
     var finished: ScoreTile;
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     }
     return finished;
+}
+
+// The score of a position that is known to be open: finish_score without what can close one.
+fn finish_open_score(product: f32, position: Position, q_idx: u32, kv_idx: u32) -> f32 {
+    return cap_score(product * params.scale) + alibi_score(position, min(q_idx, position.q_last), kv_idx);
 }

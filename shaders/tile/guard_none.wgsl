@@ -8,10 +8,9 @@ fn guard_value(channels: vec4<f32>) {
 }
 
 fn values_are_plain() -> bool {
-    workgroupBarrier();
     return true;
 }
 
-fn guarded_add(acc: vec4<f32>, weights: vec4<f32>, c: u32, channels: vec4<f32>) -> vec4<f32> {
+fn guarded_add(acc: vec4<f32>, weight: f32, channels: vec4<f32>) -> vec4<f32> {
     return acc;
 }

@@ -3,7 +3,7 @@
 
 // One vec4 is four channels of one query row: [TILE_Q][D_CHUNKS * D4_CHUNK], rows Q_STRIDE apart (one spare against bank
 // conflicts).
-var<workgroup> wg_query: array<vec4<f32>, TILE_Q * Q_STRIDE>;
+var<workgroup> wg_query: array<StagedQuery, TILE_Q * Q_STRIDE>;
 
 // Written once by all lanes; read by score_tile after the barrier there.
 fn stage_query(position: Position, lane: u32) {
@@ -16,7 +16,7 @@ fn stage_query(position: Position, lane: u32) {
         if (position.q_first + row < position.sequence.q_end && d4 < D4) {
             channels = turned_query(position, position.q_first + row, head + (position.q_first + row) * params.query_row, d4);
         }
-        wg_query[row * Q_STRIDE + d4] = channels;
+        wg_query[row * Q_STRIDE + d4] = StagedQuery(channels);
     }
 }
 

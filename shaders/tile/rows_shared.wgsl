@@ -1,21 +1,31 @@
 // Purpose: the largest and the sum of what the TX lanes of a row hold, through workgroup memory, for devices without subgroup
 // operations. Hook of slot `rows`: defines highest_of_rows and sums_of_rows.
 
-// One float is what one lane holds of one row: [TILE_Q][TX].
-var<workgroup> wg_part: array<f32, TILE_Q * TX>;
+// One vec4 is what one lane holds of four of its rows: [ROWS4][THREADS]. (The last one of each lane holds its last row again
+// where ROWS is no multiple of four.)
+var<workgroup> wg_part: array<vec4<f32>, ROWS4 * THREADS>;
 
-// The largest that any lane of a row holds, [r] for row ty + TY * r. Holds a barrier: all have finished with wg_kv's keys.
-fn highest_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
-    let first = lane / TX * TX;
-    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        wg_part[TY * TX * r + lane] = own[r];
+fn share_rows(own: array<f32, ROWS>, lane: u32) {
+    /*unroll*/ for (var g = 0u; g < ROWS4; g++) {
+        wg_part[g * THREADS + lane] = vec4<f32>(own[4u * g], own[min(4u * g + 1u, ROWS - 1u)],
+            own[min(4u * g + 2u, ROWS - 1u)], own[min(4u * g + 3u, ROWS - 1u)]);
     }
     // wg_part, written by all lanes, is read by the lanes of the same row; it is written next after another barrier.
     workgroupBarrier();
-    var highest = own;
-    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+}
+
+// The largest that any lane of a row holds, [r] for row ty + TY * r. Holds a barrier: all have finished with wg_kv's keys.
+fn highest_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
+    share_rows(own, lane);
+    let first = lane / TX * TX;
+    var highest: array<f32, ROWS>;
+    /*unroll*/ for (var g = 0u; g < ROWS4; g++) {
+        var part = wg_part[g * THREADS + first];
         /*unroll*/ for (var x = 0u; x < TX; x++) {
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
+        }
+        /*unroll*/ for (var c = 0u; c < 4u; c++) {
+            highest[min(4u * g + c, ROWS - 1u)] = part[c];
         }
     }
     return highest;
@@ -23,17 +33,16 @@ fn highest_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
 
 // The sum of what the lanes of a row hold, likewise, the same in each of them.
 fn sums_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
+    share_rows(own, lane);
     let first = lane / TX * TX;
-    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        wg_part[TY * TX * r + lane] = own[r];
-    }
-    // wg_part, written by all lanes, is read by the lanes of the same row.
-    workgroupBarrier();
     var sums: array<f32, ROWS>;
-    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        sums[r] = 0.0;
+    /*unroll*/ for (var g = 0u; g < ROWS4; g++) {
+        var part = vec4<f32>(0.0);
         /*unroll*/ for (var x = 0u; x < TX; x++) {
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
+        }
+        /*unroll*/ for (var c = 0u; c < 4u; c++) {
+            sums[min(4u * g + c, ROWS - 1u)] = part[c];
         }
     }
     return sums;

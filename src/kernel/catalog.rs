@@ -165,6 +165,7 @@ const AXES: &[Axis] = &[
         (choice.variant.lse, choice.variant.resume) = (i > 0, i > 1)
     }),
     axis(2, |choice, i| choice.variant.shuffles = i > 0),
+    axis(2, |choice, i| choice.variant.open_apart = i > 0),
     axis(2, |choice, i| choice.variant.parts = i > 0),
     // One by one, by vectors, or by words of 64 bits, which all operands are loaded by that can be.
     axis(3, |choice, i| {

@@ -17,6 +17,10 @@ pub(super) struct Hooks<'a> {
     key: File,
     value: File,
     query_tile: File,
+    /// What a vec4 of query is in workgroup memory; and whether those of key and of value may be half as large.
+    staged_query: File,
+    half_key: bool,
+    half_value: bool,
     /// What turns query and key by a rotary embedding, if anything does.
     turns: Vec<File>,
     /// `store_out`, and what it needs to round.
@@ -43,6 +47,8 @@ pub(super) struct Hooks<'a> {
     guard: File,
     /// How the lanes of a row share what they know of it.
     rows: File,
+    /// Whether tiles that are open to every row have a loop of their own.
+    loops: File,
     add: File,
     parts: bool,
     emit: File,
@@ -82,6 +88,13 @@ impl<'a> Hooks<'a> {
                 "tile/query_resident.wgsl",
                 "tile/query_streamed.wgsl",
             ),
+            staged_query: pick(
+                variant.shader_f16 && stays_half(Operand::Query, problem),
+                "tile/query_f16.wgsl",
+                "tile/query_f32.wgsl",
+            ),
+            half_key: variant.shader_f16 && stays_half(Operand::Key, problem),
+            half_value: variant.shader_f16 && stays_half(Operand::Value, problem),
             turns: turns(problem),
             out: out(out_dtype, variant.out_vec4, variant.wide),
             lse: pick(variant.lse, "row/lse.wgsl", "row/lse_none.wgsl"),
@@ -148,6 +161,11 @@ impl<'a> Hooks<'a> {
             parts: variant.parts,
             guard: pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl"),
             rows: pick(variant.shuffles, "tile/rows_shuffled.wgsl", "tile/rows_shared.wgsl"),
+            loops: pick(
+                variant.open_apart && knows_open_tiles(problem),
+                "tile/loops_apart.wgsl",
+                "tile/loops_one.wgsl",
+            ),
             emit: match variant.emit {
                 Emit::Softmax => "emit/score.wgsl",
                 Emit::Stage(_) => "emit/stage.wgsl",
@@ -161,9 +179,20 @@ impl<'a> Hooks<'a> {
     pub(super) fn parts(&self, skeleton: Skeleton) -> Vec<File> {
         let rows = ["params.wgsl", "state.wgsl", "position.wgsl", self.sequence];
         let bounds = [self.causal, self.window];
+        let half_kv = match skeleton {
+            Skeleton::Fused => self.half_key && self.half_value,
+            Skeleton::WeightedValues => self.half_value,
+            _ => self.half_key,
+        };
+        let staged_kv = if half_kv {
+            "tile/kv_f16.wgsl"
+        } else {
+            "tile/kv_f32.wgsl"
+        };
         let products = || {
             let loads = [self.query, self.key].into_iter().chain(self.turns.iter().copied());
-            loads.chain([self.query_tile, "tile/scores.wgsl"])
+            let staged = [self.staged_query, staged_kv, self.query_tile];
+            loads.chain(staged).chain(["tile/kinds.wgsl", "tile/scores.wgsl"])
         };
         let finish = [
             self.mask,
@@ -187,7 +216,8 @@ impl<'a> Hooks<'a> {
                 parts.push("tile/finish.wgsl");
                 parts.extend([self.value, self.guard, self.dropout, "tile/values.wgsl"]);
                 parts.extend(&self.out);
-                parts.extend([self.lse, self.acc, self.state, self.rows, "fused.wgsl"]);
+                parts.extend([self.lse, self.acc, self.state, self.rows]);
+                parts.extend(["tile/step.wgsl", self.loops, "fused.wgsl"]);
             }
             Skeleton::Broadcast | Skeleton::Uniform => {
                 parts.extend(rows);
@@ -260,6 +290,8 @@ impl<'a> Hooks<'a> {
                     self.value,
                     self.guard,
                     self.dropout,
+                    "tile/kinds.wgsl",
+                    staged_kv,
                     "tile/values_memory.wgsl",
                     "tile/values.wgsl",
                 ]);
@@ -349,6 +381,16 @@ fn turns(problem: &Problem) -> Vec<File> {
     files
 }
 
+/// Whether an operand goes to workgroup memory as the `f16` numbers that it is stored as: not when it is turned on the way.
+fn stays_half(operand: Operand, problem: &Problem) -> bool {
+    let turned = problem.rope().is_some_and(|rope| match operand {
+        Operand::Query => rope.query.is_some(),
+        Operand::Key => rope.key.is_some(),
+        _ => false,
+    });
+    problem.dtype(operand) == DType::F16 && !turned
+}
+
 /// How a block mask's blocks lie to the tiles.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Blocks {
@@ -364,6 +406,16 @@ impl Blocks {
         let whole = mask.block_q.is_multiple_of(tile.tile_q) && mask.block_kv.is_multiple_of(tile.tile_kv());
         Some(if whole { Blocks::WholeTiles } else { Blocks::OfAnySize })
     }
+}
+
+/// Whether it can be told of a tile, without a look at its positions, that nothing closes any of them: not where an operand or a
+/// function of the caller's says so for each. (A block mask says it of whole tiles.) What dropout drops counts as closed.
+fn knows_open_tiles(problem: &Problem) -> bool {
+    let padded = matches!(problem.key_padding(), Some(KeyPadding::Additive | KeyPadding::Boolean));
+    let by_position = padded || problem.has(Operand::Mask) || problem.has(Operand::Bias);
+    let mods = problem.mods();
+    let modified = mods.score_mod.is_some() || (mods.mask_mod.is_some() && problem.block_mask().is_none());
+    !(by_position || modified || problem.dropout().is_some())
 }
 
 /// The load hook of query, key or value.

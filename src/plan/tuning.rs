@@ -374,6 +374,21 @@ impl Tile {
         1 + self.d4_chunk.max(self.tx)
     }
 
+    /// Vec4 of a chunk of the query tile that an invocation brings to workgroup memory, where that is streamed.
+    pub fn query_stages(&self) -> u32 {
+        self.tile_q * self.d4_chunk / self.threads()
+    }
+
+    /// Vec4 of a chunk of keys that an invocation brings to workgroup memory: all invocations together bring whole keys.
+    pub fn key_stages(&self) -> u32 {
+        self.tile_kv() * self.d4_chunk / self.threads()
+    }
+
+    /// Vec4 of a group of value channels that an invocation brings to workgroup memory: `tx` of them are a value row.
+    pub fn value_stages(&self) -> u32 {
+        self.tile_kv() / self.ty
+    }
+
     /// Vec4 from one row of weights to the next in workgroup memory.
     pub fn p_stride(&self) -> u32 {
         1 + self.tx
@@ -393,8 +408,9 @@ impl Tile {
         let query = self.tile_q.saturating_mul(self.q_stride(shape.head_dim));
         let keys = self.tile_kv() * self.kv_stride();
         let weights = self.tile_q * self.p_stride();
-        let vec4s = query.saturating_add(keys + weights);
-        vec4s.saturating_mul(16).saturating_add(4 * self.tile_q * self.tx + 16)
+        // What the lanes of a row share of their rows, and the guard's flag.
+        let shared = self.threads() * self.rows().div_ceil(4) + 1;
+        query.saturating_add(keys + weights + shared).saturating_mul(16)
     }
 
     /// Loop trips of one invocation for one tile of keys, at most, all its loops counted together.
@@ -413,14 +429,21 @@ impl Tile {
             return dropout + 2 + 5 * keys * shape.head_dim.div_ceil(4);
         }
         let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
-        let chunk = stage(self.tile_kv() * self.d4_chunk) + stage(self.tile_q * self.d4_chunk) + self.d4_chunk + 1;
-        // The guarded products take five trips (four and the loop's own) where the plain ones take one.
-        let group = stage(self.tile_kv() * self.tx) + 6 * self.tx;
+        // A rotary embedding may turn each vec4 that is staged by a loop over its channels.
+        let chunk = self.d4_chunk + 2 + 5 * (self.key_stages() + self.query_stages());
+        // The guarded products after the plain ones, since a driver may run both sides of a branch.
+        let group = 2 * (self.tx + 1);
         let weights = stage(self.tile_q * self.tx);
         let dropout = if generates_dropout { 44 * self.rows() } else { 0 };
         let rest = dropout + 3 + self.v_groups(shape.head_dim_v) * group + weights;
         self.d_chunks(shape.head_dim).saturating_mul(chunk).saturating_add(rest)
     }
+}
+
+/// Whether tiles that are wholly open have a loop of their own in the tile family: on GPUs, where it saves each of them the tests of
+/// the others. Software drivers compile the whole loop twice then, and spend a tile's time on loads.
+pub(crate) fn open_apart(caps: &DeviceCaps) -> bool {
+    caps.class != DeviceClass::Cpu
 }
 
 /// Invocations of a subgroup, for kernels that count them in their text: the number must be known, and one of these.

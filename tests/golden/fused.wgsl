@@ -5,6 +5,10 @@ const ROWS: u32 = 4u;
 const TILE_Q: u32 = 32u;
 const TILE_KV: u32 = 32u;
 const KV_STRIDE: u32 = 9u;
+const QUERY_STAGES: u32 = 4u;
+const KEY_STAGES: u32 = 4u;
+const VALUE_STAGES: u32 = 4u;
+const ROWS4: u32 = 1u;
 const STAGE: u32 = 0u;
 const HEAD_DIM: u32 = 64u;
 const D4: u32 = 16u;
@@ -251,7 +255,7 @@ fn sequence_of(batch: u32) -> Sequence {
 }
 
 // ---- mask/causal_none.wgsl ----
-// Purpose: no causal rule. Hook of slot `causal`: defines causal_open and causal_kv_end.
+// Purpose: no causal rule. Hook of slot `causal`: defines causal_open, causal_kv_end and causal_open_end.
 
 fn causal_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     return true;
@@ -261,8 +265,13 @@ fn causal_kv_end(position: Position) -> u32 {
     return position.sequence.kv_end;
 }
 
+fn causal_open_end(position: Position) -> u32 {
+    return position.sequence.kv_end;
+}
+
 // ---- mask/window_none.wgsl ----
-// Purpose: no sliding window. Hook of slot `window`: defines window_open, window_kv_begin and window_kv_end.
+// Purpose: no sliding window. Hook of slot `window`: defines window_open, window_kv_begin, window_kv_end,
+// window_open_begin and window_open_end.
 
 fn window_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     return true;
@@ -276,15 +285,26 @@ fn window_kv_end(position: Position) -> u32 {
     return position.sequence.kv_end;
 }
 
+fn window_open_begin(position: Position) -> u32 {
+    return 0u;
+}
+
+fn window_open_end(position: Position) -> u32 {
+    return position.sequence.kv_end;
+}
+
 // ---- visit/range.wgsl ----
 // Purpose: the tiles of keys that a tile of rows visits: all from the first key that causal rule and window leave open to the
-// last. Hook of slot `visit`: defines visit_of, visited_tile,
-// is_skipped and is_visited. Needs slots `causal` and `window`.
+// last. Hook of slot `visit`: defines visit_of, visited_tile, is_skipped, is_open and is_visited. Needs slots `causal` and
+// `window`.
 
 struct Visit {
     // First key of the first tile: a whole number of tiles from the region's beginning.
     first: u32,
     tiles: u32,
+    // Those among which is_open: numbers from open_begin on, up to open_end.
+    open_begin: u32,
+    open_end: u32,
 }
 
 struct VisitedTile {
@@ -297,7 +317,11 @@ fn visit_of(position: Position) -> Visit {
     let begin = max(window_kv_begin(position), params.kv_begin);
     let end = min(causal_kv_end(position), window_kv_end(position));
     let first = params.kv_begin + (begin - params.kv_begin) / TILE_KV * TILE_KV;
-    return Visit(first, (max(end, first) - first + TILE_KV - 1u) / TILE_KV);
+    let open_first = max(window_open_begin(position), first);
+    let open_end = min(min(causal_open_end(position), window_open_end(position)), params.masked_keys);
+    let open_tiles = (max(open_end, first) - first) / TILE_KV;
+    return Visit(first, (max(end, first) - first + TILE_KV - 1u) / TILE_KV, (open_first - first + TILE_KV - 1u) / TILE_KV,
+        open_tiles);
 }
 
 fn visited_tile(visit: Visit, n: u32) -> VisitedTile {
@@ -307,6 +331,12 @@ fn visited_tile(visit: Visit, n: u32) -> VisitedTile {
 // Whether a visited tile is left out after all.
 fn is_skipped(position: Position, visited: VisitedTile) -> bool {
     return false;
+}
+
+// Whether a tile from open_begin to open_end lies before the end of the keys and within what causal rule and window leave open
+// to every row.
+fn is_open(position: Position, visited: VisitedTile) -> bool {
+    return true;
 }
 
 // Whether the tile of keys at kv_first is one of those.
@@ -354,33 +384,91 @@ fn turned_key(position: Position, kv_idx: u32, row: u32, d4: u32) -> vec4<f32> {
     return load_key(row, d4);
 }
 
+// ---- tile/query_f32.wgsl ----
+// Purpose: four channels of query in workgroup memory. Hook of slot `staged`: defines StagedQuery.
+
+alias StagedQuery = vec4<f32>;
+
+// ---- tile/kv_f32.wgsl ----
+// Purpose: four channels of key or value in workgroup memory. Hook of slot `staged`: defines StagedKv.
+
+alias StagedKv = vec4<f32>;
+
 // ---- tile/query_streamed.wgsl ----
 // Purpose: workgroup memory holds one chunk of the query tile at a time. Hook of slot `query_tile`: defines stage_query,
 // stage_query_chunk and query_column.
 
 // One vec4 is four channels of one query row: [TILE_Q][D4_CHUNK], rows Q_STRIDE apart (one spare against bank conflicts).
-var<workgroup> wg_query: array<vec4<f32>, TILE_Q * Q_STRIDE>;
+var<workgroup> wg_query: array<StagedQuery, TILE_Q * Q_STRIDE>;
 
 fn stage_query(position: Position, lane: u32) {
 }
 
-// Written by all lanes; read by score_tile after the barrier there.
+// Written by all lanes; read by score_tile after the barrier there. Rows past the end, which nobody stores, are the last one.
 fn stage_query_chunk(position: Position, chunk: u32, lane: u32) {
     let head = params.query_offset + position.batch * params.query_batch + position.head * params.query_head
         + position.sequence.query_base * params.query_row;
-    for (var i = lane; i < TILE_Q * D4_CHUNK; i += THREADS) {
-        let row = i / D4_CHUNK;
-        let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
-        var channels = vec4<f32>(0.0);
-        if (position.q_first + row < position.sequence.q_end && d4 < D4) {
-            channels = turned_query(position, position.q_first + row, head + (position.q_first + row) * params.query_row, d4);
+    let column = lane % D4_CHUNK;
+    let d4 = chunk * D4_CHUNK + column;
+    var staged: array<vec4<f32>, QUERY_STAGES>;
+    { const n: u32 = 0u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
         }
-        wg_query[row * Q_STRIDE + i % D4_CHUNK] = channels;
-    }
+    } { const n: u32 = 1u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
+        }
+    } { const n: u32 = 2u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
+        }
+    } { const n: u32 = 3u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
+        }
+    } 
+    { const n: u32 = 0u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } { const n: u32 = 1u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } { const n: u32 = 2u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } { const n: u32 = 3u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } 
 }
 
 fn query_column(chunk: u32, d4: u32) -> u32 {
     return d4;
+}
+
+// ---- tile/kinds.wgsl ----
+// Purpose: what is known of a tile before its positions are looked at. Functions take it as a literal, so that a compiler makes one
+// of them for each kind.
+
+// Every position is open to every row of the workgroup, and none is of an appended key: nothing is tested.
+const TILE_OPEN: u32 = 0u;
+// Nothing is known.
+const TILE_ANY: u32 = 1u;
+// As TILE_ANY, but most tiles are TILE_OPEN: the code is to be short, so that it leaves theirs in the instruction cache.
+const TILE_REST: u32 = 2u;
+
+// `count`, in a form that no compiler can know to be constant where code is to be short: loops of so many trips stay rolled.
+fn trips(count: u32, kind: u32) -> u32 {
+    if (kind == TILE_REST) {
+        // grid_x is at least 1.
+        return count + min(params.grid_x, 1u) - 1u;
+    }
+    return count;
 }
 
 // ---- tile/scores.wgsl ----
@@ -390,14 +478,18 @@ fn query_column(chunk: u32, d4: u32) -> u32 {
 // Source: the two-level tiling of any matrix product (Volkov & Demmel, 2008); K by chunks of D4_CHUNK vec4.
 
 // One vec4 is four channels of one key (here) or of one value row (tile/values.wgsl), rows KV_STRIDE apart.
-var<workgroup> wg_kv: array<vec4<f32>, TILE_KV * KV_STRIDE>;
+var<workgroup> wg_kv: array<StagedKv, TILE_KV * KV_STRIDE>;
 
 struct ScoreTile {
     // [r]: the products of row ty + TY * r with keys tx, tx + TX, tx + 2 TX and tx + 3 TX of the tile.
     rows: array<vec4<f32>, ROWS>,
 }
 
-fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
+// Lanes stage keys and channels of a chunk side by side: so many keys at a time, each lane one vec4 of them.
+const KEYS_STAGED: u32 = THREADS / D4_CHUNK;
+
+// The products of keys past the end of the sequence are those of its last key: nobody may use them.
+fn score_tile(position: Position, kv_first: u32, kind: u32, lane: u32) -> ScoreTile {
     let tx = lane % TX;
     let ty = lane / TX;
     let head = params.key_offset + position.batch * params.key_batch + position.kv_head * params.key_head
@@ -412,45 +504,99 @@ fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
     } { const r: u32 = 3u;
         tile.rows[r] = vec4<f32>(0.0);
     } 
-    for (var chunk = 0u; chunk < D_CHUNKS; chunk++) {
+    for (var chunk = 0u; chunk < trips(D_CHUNKS, kind); chunk++) {
         // Whoever read wg_kv and wg_query last (the chunk before, or the values of the tile before) has finished.
         workgroupBarrier();
         stage_query_chunk(position, chunk, lane);
-        for (var i = lane; i < TILE_KV * D4_CHUNK; i += THREADS) {
-            let key = i / D4_CHUNK;
-            let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
-            var channels = vec4<f32>(0.0);
-            if (kv_first + key < position.sequence.kv_end && d4 < D4) {
-                channels = turned_key(position, kv_first + key, head + (kv_first + key) * params.key_row, d4);
+        // All loads before the first store, so that none waits for another.
+        let column = lane % D4_CHUNK;
+        let d4 = chunk * D4_CHUNK + column;
+        let own_key = lane / D4_CHUNK;
+        var staged: array<vec4<f32>, KEY_STAGES>;
+        { const n: u32 = 0u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
             }
-            wg_kv[key * KV_STRIDE + i % D4_CHUNK] = channels;
-        }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } { const n: u32 = 1u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } { const n: u32 = 2u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } { const n: u32 = 3u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } 
+        { const n: u32 = 0u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } { const n: u32 = 1u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } { const n: u32 = 2u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } { const n: u32 = 3u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } 
         // wg_kv and wg_query, written by all lanes, are read by all below.
         workgroupBarrier();
-        for (var d4 = 0u; d4 < D4_CHUNK; d4++) {
-            let k0 = wg_kv[tx * KV_STRIDE + d4];
-            let k1 = wg_kv[(tx + TX) * KV_STRIDE + d4];
-            let k2 = wg_kv[(tx + 2u * TX) * KV_STRIDE + d4];
-            let k3 = wg_kv[(tx + 3u * TX) * KV_STRIDE + d4];
+        for (var d4 = 0u; d4 < trips(D4_CHUNK, kind); d4++) {
+            let k0 = vec4<f32>(wg_kv[tx * KV_STRIDE + d4]);
+            let k1 = vec4<f32>(wg_kv[(tx + TX) * KV_STRIDE + d4]);
+            let k2 = vec4<f32>(wg_kv[(tx + 2u * TX) * KV_STRIDE + d4]);
+            let k3 = vec4<f32>(wg_kv[(tx + 3u * TX) * KV_STRIDE + d4]);
             let kx = vec4<f32>(k0.x, k1.x, k2.x, k3.x);
             let ky = vec4<f32>(k0.y, k1.y, k2.y, k3.y);
             let kz = vec4<f32>(k0.z, k1.z, k2.z, k3.z);
             let kw = vec4<f32>(k0.w, k1.w, k2.w, k3.w);
             let column = query_column(chunk, d4);
             { const r: u32 = 0u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 1u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 2u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 3u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } 
@@ -564,45 +710,90 @@ fn finish_score(product: f32, position: Position, q_idx: u32, kv_idx: u32, wholl
 // ---- tile/finish.wgsl ----
 // Purpose: from products to scores, for a whole tile. Needs tile/scores.wgsl and score/finish.wgsl.
 
-fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, lane: u32) -> ScoreTile {
+fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, kind: u32, lane: u32) -> ScoreTile {
     let q_idx = position.q_first + lane / TX;
     let kv_idx = visited.kv_first + lane % TX;
-    let open = visited.wholly_open;
+    let mod_open = visited.wholly_open;
     var finished: ScoreTile;
     { const r: u32 = 0u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } { const r: u32 = 1u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } { const r: u32 = 2u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } { const r: u32 = 3u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } 
     return finished;
+}
+
+// The score of a position that is known to be open: finish_score without what can close one.
+fn finish_open_score(product: f32, position: Position, q_idx: u32, kv_idx: u32) -> f32 {
+    return cap_score(product * params.scale) + alibi_score(position, min(q_idx, position.q_last), kv_idx);
 }
 
 // ---- load/value_f32_vec4.wgsl ----
@@ -629,11 +820,10 @@ fn guard_value(channels: vec4<f32>) {
 }
 
 fn values_are_plain() -> bool {
-    workgroupBarrier();
     return true;
 }
 
-fn guarded_add(acc: vec4<f32>, weights: vec4<f32>, c: u32, channels: vec4<f32>) -> vec4<f32> {
+fn guarded_add(acc: vec4<f32>, weight: f32, channels: vec4<f32>) -> vec4<f32> {
     return acc;
 }
 
@@ -657,30 +847,102 @@ struct ValueTile {
 }
 
 // wg_weights must have been written by all lanes; the first barrier in here makes it readable.
-fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -> ValueTile {
+fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, lane: u32) -> ValueTile {
     let tx = lane % TX;
     let ty = lane / TX;
     let head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head
         + position.sequence.key_base * params.value_row;
     var tile = before;
     { const g: u32 = 0u;
-        for (var i = lane; i < TILE_KV * TX; i += THREADS) {
-            let key = i / TX;
-            let d4 = position.chunk * DV4_CHUNK + g * TX + i % TX;
-            var channels = vec4<f32>(0.0);
-            if (kv_first + key < position.sequence.kv_end && d4 < DV4) {
-                channels = load_value(head + (kv_first + key) * params.value_row, d4);
+        // All loads before the first store, so that none waits for another.
+        let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
+        var staged: array<vec4<f32>, VALUE_STAGES>;
+        { const n: u32 = 0u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
             }
-            guard_value(channels);
-            wg_kv[key * KV_STRIDE + i % TX] = channels;
-        }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 1u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 2u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 3u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } 
+        { const n: u32 = 0u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 1u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 2u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 3u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
-        if (values_are_plain()) {
-            for (var t = 0u; t < TX; t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+        workgroupBarrier();
+        if (kind == TILE_OPEN || values_are_plain()) {
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -700,45 +962,122 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -
                 } 
             }
         } else {
-            for (var t = 0u; t < TX; t++) {
-                for (var c = 0u; c < 4u; c++) {
-                    let v = wg_kv[(t + c * TX) * KV_STRIDE + tx];
-                    { const r: u32 = 0u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 1u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 2u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 3u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } 
-                }
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
+                { const r: u32 = 0u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 1u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 2u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 3u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } 
             }
         }
         // wg_kv is written next by the group after, or by score_tile, and wg_weights by the next tile.
         workgroupBarrier();
     } { const g: u32 = 1u;
-        for (var i = lane; i < TILE_KV * TX; i += THREADS) {
-            let key = i / TX;
-            let d4 = position.chunk * DV4_CHUNK + g * TX + i % TX;
-            var channels = vec4<f32>(0.0);
-            if (kv_first + key < position.sequence.kv_end && d4 < DV4) {
-                channels = load_value(head + (kv_first + key) * params.value_row, d4);
+        // All loads before the first store, so that none waits for another.
+        let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
+        var staged: array<vec4<f32>, VALUE_STAGES>;
+        { const n: u32 = 0u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
             }
-            guard_value(channels);
-            wg_kv[key * KV_STRIDE + i % TX] = channels;
-        }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 1u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 2u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 3u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } 
+        { const n: u32 = 0u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 1u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 2u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 3u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
-        if (values_are_plain()) {
-            for (var t = 0u; t < TX; t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+        workgroupBarrier();
+        if (kind == TILE_OPEN || values_are_plain()) {
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -758,23 +1097,28 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -
                 } 
             }
         } else {
-            for (var t = 0u; t < TX; t++) {
-                for (var c = 0u; c < 4u; c++) {
-                    let v = wg_kv[(t + c * TX) * KV_STRIDE + tx];
-                    { const r: u32 = 0u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 1u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 2u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 3u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } 
-                }
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
+                { const r: u32 = 0u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 1u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 2u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 3u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } 
             }
         }
         // wg_kv is written next by the group after, or by score_tile, and wg_weights by the next tile.
@@ -826,95 +1170,51 @@ fn resume_row_sum(row_max: f32) -> f32 {
 // Purpose: the largest and the sum of what the TX lanes of a row hold, through workgroup memory, for devices without subgroup
 // operations. Hook of slot `rows`: defines highest_of_rows and sums_of_rows.
 
-// One float is what one lane holds of one row: [TILE_Q][TX].
-var<workgroup> wg_part: array<f32, TILE_Q * TX>;
+// One vec4 is what one lane holds of four of its rows: [ROWS4][THREADS]. (The last one of each lane holds its last row again
+// where ROWS is no multiple of four.)
+var<workgroup> wg_part: array<vec4<f32>, ROWS4 * THREADS>;
 
-// The largest that any lane of a row holds, [r] for row ty + TY * r. Holds a barrier: all have finished with wg_kv's keys.
-fn highest_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
-    let first = lane / TX * TX;
-    { const r: u32 = 0u;
-        wg_part[TY * TX * r + lane] = own[r];
-    } { const r: u32 = 1u;
-        wg_part[TY * TX * r + lane] = own[r];
-    } { const r: u32 = 2u;
-        wg_part[TY * TX * r + lane] = own[r];
-    } { const r: u32 = 3u;
-        wg_part[TY * TX * r + lane] = own[r];
+fn share_rows(own: array<f32, ROWS>, lane: u32) {
+    { const g: u32 = 0u;
+        wg_part[g * THREADS + lane] = vec4<f32>(own[4u * g], own[min(4u * g + 1u, ROWS - 1u)],
+            own[min(4u * g + 2u, ROWS - 1u)], own[min(4u * g + 3u, ROWS - 1u)]);
     } 
     // wg_part, written by all lanes, is read by the lanes of the same row; it is written next after another barrier.
     workgroupBarrier();
-    var highest = own;
-    { const r: u32 = 0u;
+}
+
+// The largest that any lane of a row holds, [r] for row ty + TY * r. Holds a barrier: all have finished with wg_kv's keys.
+fn highest_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
+    share_rows(own, lane);
+    let first = lane / TX * TX;
+    var highest: array<f32, ROWS>;
+    { const g: u32 = 0u;
+        var part = wg_part[g * THREADS + first];
         { const x: u32 = 0u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } { const x: u32 = 1u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } { const x: u32 = 2u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } { const x: u32 = 3u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } { const x: u32 = 4u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } { const x: u32 = 5u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } { const x: u32 = 6u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } { const x: u32 = 7u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+            part = max(part, wg_part[g * THREADS + first + x]);
         } 
-    } { const r: u32 = 1u;
-        { const x: u32 = 0u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 1u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 2u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 3u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 4u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 5u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 6u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 7u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } 
-    } { const r: u32 = 2u;
-        { const x: u32 = 0u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 1u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 2u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 3u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 4u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 5u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 6u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 7u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } 
-    } { const r: u32 = 3u;
-        { const x: u32 = 0u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 1u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 2u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 3u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 4u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 5u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 6u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
-        } { const x: u32 = 7u;
-            highest[r] = max(highest[r], wg_part[TY * TX * r + first + x]);
+        { const c: u32 = 0u;
+            highest[min(4u * g + c, ROWS - 1u)] = part[c];
+        } { const c: u32 = 1u;
+            highest[min(4u * g + c, ROWS - 1u)] = part[c];
+        } { const c: u32 = 2u;
+            highest[min(4u * g + c, ROWS - 1u)] = part[c];
+        } { const c: u32 = 3u;
+            highest[min(4u * g + c, ROWS - 1u)] = part[c];
         } 
     } 
     return highest;
@@ -922,97 +1222,199 @@ fn highest_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
 
 // The sum of what the lanes of a row hold, likewise, the same in each of them.
 fn sums_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
+    share_rows(own, lane);
     let first = lane / TX * TX;
-    { const r: u32 = 0u;
-        wg_part[TY * TX * r + lane] = own[r];
-    } { const r: u32 = 1u;
-        wg_part[TY * TX * r + lane] = own[r];
-    } { const r: u32 = 2u;
-        wg_part[TY * TX * r + lane] = own[r];
-    } { const r: u32 = 3u;
-        wg_part[TY * TX * r + lane] = own[r];
-    } 
-    // wg_part, written by all lanes, is read by the lanes of the same row.
-    workgroupBarrier();
     var sums: array<f32, ROWS>;
-    { const r: u32 = 0u;
-        sums[r] = 0.0;
+    { const g: u32 = 0u;
+        var part = vec4<f32>(0.0);
         { const x: u32 = 0u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } { const x: u32 = 1u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } { const x: u32 = 2u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } { const x: u32 = 3u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } { const x: u32 = 4u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } { const x: u32 = 5u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } { const x: u32 = 6u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } { const x: u32 = 7u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+            part += wg_part[g * THREADS + first + x];
         } 
-    } { const r: u32 = 1u;
-        sums[r] = 0.0;
-        { const x: u32 = 0u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 1u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 2u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 3u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 4u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 5u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 6u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 7u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } 
-    } { const r: u32 = 2u;
-        sums[r] = 0.0;
-        { const x: u32 = 0u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 1u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 2u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 3u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 4u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 5u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 6u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 7u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } 
-    } { const r: u32 = 3u;
-        sums[r] = 0.0;
-        { const x: u32 = 0u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 1u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 2u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 3u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 4u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 5u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 6u;
-            sums[r] += wg_part[TY * TX * r + first + x];
-        } { const x: u32 = 7u;
-            sums[r] += wg_part[TY * TX * r + first + x];
+        { const c: u32 = 0u;
+            sums[min(4u * g + c, ROWS - 1u)] = part[c];
+        } { const c: u32 = 1u;
+            sums[min(4u * g + c, ROWS - 1u)] = part[c];
+        } { const c: u32 = 2u;
+            sums[min(4u * g + c, ROWS - 1u)] = part[c];
+        } { const c: u32 = 3u;
+            sums[min(4u * g + c, ROWS - 1u)] = part[c];
         } 
     } 
     return sums;
+}
+
+// ---- tile/step.wgsl ----
+// Purpose: one tile of keys: scores, weights, weights · value, added to the state of online softmax. Needs tile/scores.wgsl,
+// tile/finish.wgsl, tile/values.wgsl, state.wgsl and the hooks of slots `rows` and `dropout`.
+// Source: Dao, "FlashAttention-2" (2023), algorithm 1.
+
+// What a lane knows of its rows ty + TY * r, [r].
+struct TileState {
+    // The highest score so far, the same in all lanes of a row.
+    row_max: array<f32, ROWS>,
+    // The sum of the weights of the lane's own keys.
+    row_sum: array<f32, ROWS>,
+    values: ValueTile,
+}
+
+fn visit_tile(before: TileState, position: Position, visited: VisitedTile, kind: u32, lane: u32) -> TileState {
+    let tx = lane % TX;
+    let ty = lane / TX;
+    let products = score_tile(position, visited.kv_first, kind, lane);
+    let scores = finish_tile(products, position, visited, kind, lane);
+    var own_max: array<f32, ROWS>;
+    { const r: u32 = 0u;
+        let s = scores.rows[r];
+        own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
+    } { const r: u32 = 1u;
+        let s = scores.rows[r];
+        own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
+    } { const r: u32 = 2u;
+        let s = scores.rows[r];
+        own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
+    } { const r: u32 = 3u;
+        let s = scores.rows[r];
+        own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
+    } 
+    let tile_max = highest_of_rows(own_max, lane);
+    var state = before;
+    { const r: u32 = 0u;
+        let highest = max(state.row_max[r], tile_max[r]);
+        let s = scores.rows[r];
+        var rescale: f32;
+        var p: vec4<f32>;
+        if (kind == TILE_OPEN) {
+            let log2_max = log2_of_exp(highest);
+            rescale = exp2(log2_of_exp(state.row_max[r]) - log2_max);
+            p = exp2(fma(s, vec4<f32>(LOG2_E), vec4<f32>(-log2_max)));
+        } else {
+            rescale = exp_below(state.row_max[r] - highest);
+            p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
+                weight_of(s.w, highest));
+        }
+        state.row_max[r] = highest;
+        state.row_sum[r] = fma(state.row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
+        wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
+            visited.kv_first + tx);
+        { const g: u32 = 0u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } { const g: u32 = 1u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } 
+    } { const r: u32 = 1u;
+        let highest = max(state.row_max[r], tile_max[r]);
+        let s = scores.rows[r];
+        var rescale: f32;
+        var p: vec4<f32>;
+        if (kind == TILE_OPEN) {
+            let log2_max = log2_of_exp(highest);
+            rescale = exp2(log2_of_exp(state.row_max[r]) - log2_max);
+            p = exp2(fma(s, vec4<f32>(LOG2_E), vec4<f32>(-log2_max)));
+        } else {
+            rescale = exp_below(state.row_max[r] - highest);
+            p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
+                weight_of(s.w, highest));
+        }
+        state.row_max[r] = highest;
+        state.row_sum[r] = fma(state.row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
+        wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
+            visited.kv_first + tx);
+        { const g: u32 = 0u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } { const g: u32 = 1u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } 
+    } { const r: u32 = 2u;
+        let highest = max(state.row_max[r], tile_max[r]);
+        let s = scores.rows[r];
+        var rescale: f32;
+        var p: vec4<f32>;
+        if (kind == TILE_OPEN) {
+            let log2_max = log2_of_exp(highest);
+            rescale = exp2(log2_of_exp(state.row_max[r]) - log2_max);
+            p = exp2(fma(s, vec4<f32>(LOG2_E), vec4<f32>(-log2_max)));
+        } else {
+            rescale = exp_below(state.row_max[r] - highest);
+            p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
+                weight_of(s.w, highest));
+        }
+        state.row_max[r] = highest;
+        state.row_sum[r] = fma(state.row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
+        wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
+            visited.kv_first + tx);
+        { const g: u32 = 0u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } { const g: u32 = 1u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } 
+    } { const r: u32 = 3u;
+        let highest = max(state.row_max[r], tile_max[r]);
+        let s = scores.rows[r];
+        var rescale: f32;
+        var p: vec4<f32>;
+        if (kind == TILE_OPEN) {
+            let log2_max = log2_of_exp(highest);
+            rescale = exp2(log2_of_exp(state.row_max[r]) - log2_max);
+            p = exp2(fma(s, vec4<f32>(LOG2_E), vec4<f32>(-log2_max)));
+        } else {
+            rescale = exp_below(state.row_max[r] - highest);
+            p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
+                weight_of(s.w, highest));
+        }
+        state.row_max[r] = highest;
+        state.row_sum[r] = fma(state.row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
+        wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
+            visited.kv_first + tx);
+        { const g: u32 = 0u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } { const g: u32 = 1u;
+            state.values.acc[g * ROWS + r] = state.values.acc[g * ROWS + r] * rescale;
+        } 
+    } 
+    state.values = add_values(state.values, position, visited.kv_first, kind, lane);
+    return state;
+}
+
+// log2(exp(score)), finite where the score is: no score that some key of a row can tell from another is as low as where this ends.
+fn log2_of_exp(score: f32) -> f32 {
+    return max(score, -2e38) * LOG2_E;
+}
+
+// ---- tile/loops_apart.wgsl ----
+// Purpose: the loop over the tiles of keys, in two: first the tiles that are open to every row, without a test, then the others.
+// Hook of slot `loops`: defines visit_tiles. Needs slot `visit` and tile/step.wgsl, whose function a compiler makes two of.
+
+fn visit_tiles(before: TileState, position: Position, lane: u32) -> TileState {
+    let visit = visit_of(position);
+    var state = before;
+    for (var n = visit.open_begin; n < visit.open_end; n++) {
+        let visited = visited_tile(visit, n);
+        if (is_open(position, visited)) {
+            state = visit_tile(state, position, visited, TILE_OPEN, lane);
+        }
+    }
+    for (var n = 0u; n < visit.tiles; n++) {
+        let visited = visited_tile(visit, n);
+        let is_done = n >= visit.open_begin && n < visit.open_end && is_open(position, visited);
+        if (!is_done && !is_skipped(position, visited)) {
+            state = visit_tile(state, position, visited, TILE_REST, lane);
+        }
+    }
+    return state;
 }
 
 // ---- fused.wgsl ----
@@ -1021,7 +1423,7 @@ fn sums_of_rows(own: array<f32, ROWS>, lane: u32) -> array<f32, ROWS> {
 // an invocation owns ROWS rows, four keys of each tile and V_GROUPS vec4 of the chunk's channels.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
 // Hooks: query, key, value, query_tile, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod,
-// alibi, bias, dropout, guard, rows, state, acc.
+// alibi, bias, dropout, guard, rows, state, acc, loops.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1, without its split of the row sums: here each lane of a row keeps the
 // sum of its own keys until the end.
 
@@ -1043,167 +1445,80 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     guard_begin(lane);
     stage_query(position, lane);
 
-    var row_max: array<f32, ROWS>;
-    var row_sum: array<f32, ROWS>;
-    var values: ValueTile;
+    var state: TileState;
     { const r: u32 = 0u;
         let i = min(position.q_first + ty + TY * r, q_last);
-        row_max[r] = resume_row_max(position, i);
-        row_sum[r] = select(0.0, resume_row_sum(row_max[r]), tx == 0u);
+        state.row_max[r] = resume_row_max(position, i);
+        state.row_sum[r] = select(0.0, resume_row_sum(state.row_max[r]), tx == 0u);
         { const g: u32 = 0u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } { const g: u32 = 1u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } 
     } { const r: u32 = 1u;
         let i = min(position.q_first + ty + TY * r, q_last);
-        row_max[r] = resume_row_max(position, i);
-        row_sum[r] = select(0.0, resume_row_sum(row_max[r]), tx == 0u);
+        state.row_max[r] = resume_row_max(position, i);
+        state.row_sum[r] = select(0.0, resume_row_sum(state.row_max[r]), tx == 0u);
         { const g: u32 = 0u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } { const g: u32 = 1u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } 
     } { const r: u32 = 2u;
         let i = min(position.q_first + ty + TY * r, q_last);
-        row_max[r] = resume_row_max(position, i);
-        row_sum[r] = select(0.0, resume_row_sum(row_max[r]), tx == 0u);
+        state.row_max[r] = resume_row_max(position, i);
+        state.row_sum[r] = select(0.0, resume_row_sum(state.row_max[r]), tx == 0u);
         { const g: u32 = 0u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } { const g: u32 = 1u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } 
     } { const r: u32 = 3u;
         let i = min(position.q_first + ty + TY * r, q_last);
-        row_max[r] = resume_row_max(position, i);
-        row_sum[r] = select(0.0, resume_row_sum(row_max[r]), tx == 0u);
+        state.row_max[r] = resume_row_max(position, i);
+        state.row_sum[r] = select(0.0, resume_row_sum(state.row_max[r]), tx == 0u);
         { const g: u32 = 0u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } { const g: u32 = 1u;
             let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
-            values.acc[g * ROWS + r] = vec4<f32>(0.0);
+            state.values.acc[g * ROWS + r] = vec4<f32>(0.0);
             if (d4 < DV4) {
-                values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
+                state.values.acc[g * ROWS + r] = resume_acc(out_head + i * params.out_row, d4);
             }
         } 
     } 
 
-    let visit = visit_of(position);
-    for (var n = 0u; n < visit.tiles; n++) {
-        let visited = visited_tile(visit, n);
-        if (is_skipped(position, visited)) {
-            continue;
-        }
-        let products = score_tile(position, visited.kv_first, lane);
-        let scores = finish_tile(products, position, visited, lane);
-        var own_max: array<f32, ROWS>;
-        { const r: u32 = 0u;
-            let s = scores.rows[r];
-            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
-        } { const r: u32 = 1u;
-            let s = scores.rows[r];
-            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
-        } { const r: u32 = 2u;
-            let s = scores.rows[r];
-            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
-        } { const r: u32 = 3u;
-            let s = scores.rows[r];
-            own_max[r] = max(max(s.x, s.y), max(s.z, s.w));
-        } 
-        let tile_max = highest_of_rows(own_max, lane);
-        { const r: u32 = 0u;
-            let highest = max(row_max[r], tile_max[r]);
-            let rescale = exp_below(row_max[r] - highest);
-            row_max[r] = highest;
-            let s = scores.rows[r];
-            let p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
-                weight_of(s.w, highest));
-            row_sum[r] = fma(row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
-            wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
-                visited.kv_first + tx);
-            { const g: u32 = 0u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } { const g: u32 = 1u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } 
-        } { const r: u32 = 1u;
-            let highest = max(row_max[r], tile_max[r]);
-            let rescale = exp_below(row_max[r] - highest);
-            row_max[r] = highest;
-            let s = scores.rows[r];
-            let p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
-                weight_of(s.w, highest));
-            row_sum[r] = fma(row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
-            wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
-                visited.kv_first + tx);
-            { const g: u32 = 0u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } { const g: u32 = 1u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } 
-        } { const r: u32 = 2u;
-            let highest = max(row_max[r], tile_max[r]);
-            let rescale = exp_below(row_max[r] - highest);
-            row_max[r] = highest;
-            let s = scores.rows[r];
-            let p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
-                weight_of(s.w, highest));
-            row_sum[r] = fma(row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
-            wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
-                visited.kv_first + tx);
-            { const g: u32 = 0u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } { const g: u32 = 1u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } 
-        } { const r: u32 = 3u;
-            let highest = max(row_max[r], tile_max[r]);
-            let rescale = exp_below(row_max[r] - highest);
-            row_max[r] = highest;
-            let s = scores.rows[r];
-            let p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
-                weight_of(s.w, highest));
-            row_sum[r] = fma(row_sum[r], rescale, (p.x + p.y) + (p.z + p.w));
-            wg_weights[(ty + TY * r) * P_STRIDE + tx] = drop_weights(p, position, position.q_first + ty + TY * r,
-                visited.kv_first + tx);
-            { const g: u32 = 0u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } { const g: u32 = 1u;
-                values.acc[g * ROWS + r] = values.acc[g * ROWS + r] * rescale;
-            } 
-        } 
-        values = add_values(values, position, visited.kv_first, lane);
-    }
+    state = visit_tiles(state, position, lane);
 
-    let sums = sums_of_rows(row_sum, lane);
+    let sums = sums_of_rows(state.row_sum, lane);
     { const r: u32 = 0u;
         let i = position.q_first + ty + TY * r;
         let sum = sum_or_nan(sums[r]);
@@ -1214,16 +1529,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             { const g: u32 = 0u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } { const g: u32 = 1u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } 
             if (tx == 0u && position.chunk == params.chunk_begin) {
-                let value = select(log_sum_exp(row_max[r], sum), params.negative_infinity, empty);
+                let value = select(log_sum_exp(state.row_max[r], sum), params.negative_infinity, empty);
                 store_lse(position, i, value);
             }
         }
@@ -1237,16 +1552,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             { const g: u32 = 0u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } { const g: u32 = 1u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } 
             if (tx == 0u && position.chunk == params.chunk_begin) {
-                let value = select(log_sum_exp(row_max[r], sum), params.negative_infinity, empty);
+                let value = select(log_sum_exp(state.row_max[r], sum), params.negative_infinity, empty);
                 store_lse(position, i, value);
             }
         }
@@ -1260,16 +1575,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             { const g: u32 = 0u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } { const g: u32 = 1u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } 
             if (tx == 0u && position.chunk == params.chunk_begin) {
-                let value = select(log_sum_exp(row_max[r], sum), params.negative_infinity, empty);
+                let value = select(log_sum_exp(state.row_max[r], sum), params.negative_infinity, empty);
                 store_lse(position, i, value);
             }
         }
@@ -1283,16 +1598,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             { const g: u32 = 0u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } { const g: u32 = 1u;
                 let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
                 if (d4 < DV4) {
-                    store_out(out_head + i * params.out_row, d4, values.acc[g * ROWS + r] * factor);
+                    store_out(out_head + i * params.out_row, d4, state.values.acc[g * ROWS + r] * factor);
                 }
             } 
             if (tx == 0u && position.chunk == params.chunk_begin) {
-                let value = select(log_sum_exp(row_max[r], sum), params.negative_infinity, empty);
+                let value = select(log_sum_exp(state.row_max[r], sum), params.negative_infinity, empty);
                 store_lse(position, i, value);
             }
         }

@@ -5,6 +5,10 @@ const ROWS: u32 = 4u;
 const TILE_Q: u32 = 32u;
 const TILE_KV: u32 = 32u;
 const KV_STRIDE: u32 = 9u;
+const QUERY_STAGES: u32 = 4u;
+const KEY_STAGES: u32 = 4u;
+const VALUE_STAGES: u32 = 4u;
+const ROWS4: u32 = 1u;
 const STAGE: u32 = 0u;
 const HEAD_DIM: u32 = 64u;
 const D4: u32 = 16u;
@@ -246,7 +250,7 @@ fn sequence_of(batch: u32) -> Sequence {
 }
 
 // ---- mask/causal_none.wgsl ----
-// Purpose: no causal rule. Hook of slot `causal`: defines causal_open and causal_kv_end.
+// Purpose: no causal rule. Hook of slot `causal`: defines causal_open, causal_kv_end and causal_open_end.
 
 fn causal_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     return true;
@@ -256,8 +260,13 @@ fn causal_kv_end(position: Position) -> u32 {
     return position.sequence.kv_end;
 }
 
+fn causal_open_end(position: Position) -> u32 {
+    return position.sequence.kv_end;
+}
+
 // ---- mask/window_none.wgsl ----
-// Purpose: no sliding window. Hook of slot `window`: defines window_open, window_kv_begin and window_kv_end.
+// Purpose: no sliding window. Hook of slot `window`: defines window_open, window_kv_begin, window_kv_end,
+// window_open_begin and window_open_end.
 
 fn window_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     return true;
@@ -271,15 +280,26 @@ fn window_kv_end(position: Position) -> u32 {
     return position.sequence.kv_end;
 }
 
+fn window_open_begin(position: Position) -> u32 {
+    return 0u;
+}
+
+fn window_open_end(position: Position) -> u32 {
+    return position.sequence.kv_end;
+}
+
 // ---- visit/range.wgsl ----
 // Purpose: the tiles of keys that a tile of rows visits: all from the first key that causal rule and window leave open to the
-// last. Hook of slot `visit`: defines visit_of, visited_tile,
-// is_skipped and is_visited. Needs slots `causal` and `window`.
+// last. Hook of slot `visit`: defines visit_of, visited_tile, is_skipped, is_open and is_visited. Needs slots `causal` and
+// `window`.
 
 struct Visit {
     // First key of the first tile: a whole number of tiles from the region's beginning.
     first: u32,
     tiles: u32,
+    // Those among which is_open: numbers from open_begin on, up to open_end.
+    open_begin: u32,
+    open_end: u32,
 }
 
 struct VisitedTile {
@@ -292,7 +312,11 @@ fn visit_of(position: Position) -> Visit {
     let begin = max(window_kv_begin(position), params.kv_begin);
     let end = min(causal_kv_end(position), window_kv_end(position));
     let first = params.kv_begin + (begin - params.kv_begin) / TILE_KV * TILE_KV;
-    return Visit(first, (max(end, first) - first + TILE_KV - 1u) / TILE_KV);
+    let open_first = max(window_open_begin(position), first);
+    let open_end = min(min(causal_open_end(position), window_open_end(position)), params.masked_keys);
+    let open_tiles = (max(open_end, first) - first) / TILE_KV;
+    return Visit(first, (max(end, first) - first + TILE_KV - 1u) / TILE_KV, (open_first - first + TILE_KV - 1u) / TILE_KV,
+        open_tiles);
 }
 
 fn visited_tile(visit: Visit, n: u32) -> VisitedTile {
@@ -302,6 +326,12 @@ fn visited_tile(visit: Visit, n: u32) -> VisitedTile {
 // Whether a visited tile is left out after all.
 fn is_skipped(position: Position, visited: VisitedTile) -> bool {
     return false;
+}
+
+// Whether a tile from open_begin to open_end lies before the end of the keys and within what causal rule and window leave open
+// to every row.
+fn is_open(position: Position, visited: VisitedTile) -> bool {
+    return true;
 }
 
 // Whether the tile of keys at kv_first is one of those.
@@ -349,33 +379,91 @@ fn turned_key(position: Position, kv_idx: u32, row: u32, d4: u32) -> vec4<f32> {
     return load_key(row, d4);
 }
 
+// ---- tile/query_f32.wgsl ----
+// Purpose: four channels of query in workgroup memory. Hook of slot `staged`: defines StagedQuery.
+
+alias StagedQuery = vec4<f32>;
+
+// ---- tile/kv_f32.wgsl ----
+// Purpose: four channels of key or value in workgroup memory. Hook of slot `staged`: defines StagedKv.
+
+alias StagedKv = vec4<f32>;
+
 // ---- tile/query_streamed.wgsl ----
 // Purpose: workgroup memory holds one chunk of the query tile at a time. Hook of slot `query_tile`: defines stage_query,
 // stage_query_chunk and query_column.
 
 // One vec4 is four channels of one query row: [TILE_Q][D4_CHUNK], rows Q_STRIDE apart (one spare against bank conflicts).
-var<workgroup> wg_query: array<vec4<f32>, TILE_Q * Q_STRIDE>;
+var<workgroup> wg_query: array<StagedQuery, TILE_Q * Q_STRIDE>;
 
 fn stage_query(position: Position, lane: u32) {
 }
 
-// Written by all lanes; read by score_tile after the barrier there.
+// Written by all lanes; read by score_tile after the barrier there. Rows past the end, which nobody stores, are the last one.
 fn stage_query_chunk(position: Position, chunk: u32, lane: u32) {
     let head = params.query_offset + position.batch * params.query_batch + position.head * params.query_head
         + position.sequence.query_base * params.query_row;
-    for (var i = lane; i < TILE_Q * D4_CHUNK; i += THREADS) {
-        let row = i / D4_CHUNK;
-        let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
-        var channels = vec4<f32>(0.0);
-        if (position.q_first + row < position.sequence.q_end && d4 < D4) {
-            channels = turned_query(position, position.q_first + row, head + (position.q_first + row) * params.query_row, d4);
+    let column = lane % D4_CHUNK;
+    let d4 = chunk * D4_CHUNK + column;
+    var staged: array<vec4<f32>, QUERY_STAGES>;
+    { const n: u32 = 0u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
         }
-        wg_query[row * Q_STRIDE + i % D4_CHUNK] = channels;
-    }
+    } { const n: u32 = 1u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
+        }
+    } { const n: u32 = 2u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
+        }
+    } { const n: u32 = 3u;
+        let i = min(position.q_first + n * (THREADS / D4_CHUNK) + lane / D4_CHUNK, position.q_last);
+        staged[n] = vec4<f32>(0.0);
+        if (D4 % D4_CHUNK == 0u || d4 < D4) {
+            staged[n] = turned_query(position, i, head + i * params.query_row, d4);
+        }
+    } 
+    { const n: u32 = 0u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } { const n: u32 = 1u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } { const n: u32 = 2u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } { const n: u32 = 3u;
+        wg_query[(n * (THREADS / D4_CHUNK) + lane / D4_CHUNK) * Q_STRIDE + column] = StagedQuery(staged[n]);
+    } 
 }
 
 fn query_column(chunk: u32, d4: u32) -> u32 {
     return d4;
+}
+
+// ---- tile/kinds.wgsl ----
+// Purpose: what is known of a tile before its positions are looked at. Functions take it as a literal, so that a compiler makes one
+// of them for each kind.
+
+// Every position is open to every row of the workgroup, and none is of an appended key: nothing is tested.
+const TILE_OPEN: u32 = 0u;
+// Nothing is known.
+const TILE_ANY: u32 = 1u;
+// As TILE_ANY, but most tiles are TILE_OPEN: the code is to be short, so that it leaves theirs in the instruction cache.
+const TILE_REST: u32 = 2u;
+
+// `count`, in a form that no compiler can know to be constant where code is to be short: loops of so many trips stay rolled.
+fn trips(count: u32, kind: u32) -> u32 {
+    if (kind == TILE_REST) {
+        // grid_x is at least 1.
+        return count + min(params.grid_x, 1u) - 1u;
+    }
+    return count;
 }
 
 // ---- tile/scores.wgsl ----
@@ -385,14 +473,18 @@ fn query_column(chunk: u32, d4: u32) -> u32 {
 // Source: the two-level tiling of any matrix product (Volkov & Demmel, 2008); K by chunks of D4_CHUNK vec4.
 
 // One vec4 is four channels of one key (here) or of one value row (tile/values.wgsl), rows KV_STRIDE apart.
-var<workgroup> wg_kv: array<vec4<f32>, TILE_KV * KV_STRIDE>;
+var<workgroup> wg_kv: array<StagedKv, TILE_KV * KV_STRIDE>;
 
 struct ScoreTile {
     // [r]: the products of row ty + TY * r with keys tx, tx + TX, tx + 2 TX and tx + 3 TX of the tile.
     rows: array<vec4<f32>, ROWS>,
 }
 
-fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
+// Lanes stage keys and channels of a chunk side by side: so many keys at a time, each lane one vec4 of them.
+const KEYS_STAGED: u32 = THREADS / D4_CHUNK;
+
+// The products of keys past the end of the sequence are those of its last key: nobody may use them.
+fn score_tile(position: Position, kv_first: u32, kind: u32, lane: u32) -> ScoreTile {
     let tx = lane % TX;
     let ty = lane / TX;
     let head = params.key_offset + position.batch * params.key_batch + position.kv_head * params.key_head
@@ -407,45 +499,99 @@ fn score_tile(position: Position, kv_first: u32, lane: u32) -> ScoreTile {
     } { const r: u32 = 3u;
         tile.rows[r] = vec4<f32>(0.0);
     } 
-    for (var chunk = 0u; chunk < D_CHUNKS; chunk++) {
+    for (var chunk = 0u; chunk < trips(D_CHUNKS, kind); chunk++) {
         // Whoever read wg_kv and wg_query last (the chunk before, or the values of the tile before) has finished.
         workgroupBarrier();
         stage_query_chunk(position, chunk, lane);
-        for (var i = lane; i < TILE_KV * D4_CHUNK; i += THREADS) {
-            let key = i / D4_CHUNK;
-            let d4 = chunk * D4_CHUNK + i % D4_CHUNK;
-            var channels = vec4<f32>(0.0);
-            if (kv_first + key < position.sequence.kv_end && d4 < D4) {
-                channels = turned_key(position, kv_first + key, head + (kv_first + key) * params.key_row, d4);
+        // All loads before the first store, so that none waits for another.
+        let column = lane % D4_CHUNK;
+        let d4 = chunk * D4_CHUNK + column;
+        let own_key = lane / D4_CHUNK;
+        var staged: array<vec4<f32>, KEY_STAGES>;
+        { const n: u32 = 0u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
             }
-            wg_kv[key * KV_STRIDE + i % D4_CHUNK] = channels;
-        }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } { const n: u32 = 1u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } { const n: u32 = 2u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } { const n: u32 = 3u;
+            let first = kv_first + n * KEYS_STAGED;
+            var key = first + own_key;
+            var row = head + first * params.key_row + own_key * params.key_row;
+            if (kind != TILE_OPEN) {
+                key = min(key, position.sequence.kv_end - 1u);
+                row = head + key * params.key_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (D4 % D4_CHUNK == 0u || d4 < D4) {
+                staged[n] = turned_key(position, key, row, d4);
+            }
+        } 
+        { const n: u32 = 0u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } { const n: u32 = 1u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } { const n: u32 = 2u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } { const n: u32 = 3u;
+            wg_kv[(n * KEYS_STAGED + own_key) * KV_STRIDE + column] = StagedKv(staged[n]);
+        } 
         // wg_kv and wg_query, written by all lanes, are read by all below.
         workgroupBarrier();
-        for (var d4 = 0u; d4 < D4_CHUNK; d4++) {
-            let k0 = wg_kv[tx * KV_STRIDE + d4];
-            let k1 = wg_kv[(tx + TX) * KV_STRIDE + d4];
-            let k2 = wg_kv[(tx + 2u * TX) * KV_STRIDE + d4];
-            let k3 = wg_kv[(tx + 3u * TX) * KV_STRIDE + d4];
+        for (var d4 = 0u; d4 < trips(D4_CHUNK, kind); d4++) {
+            let k0 = vec4<f32>(wg_kv[tx * KV_STRIDE + d4]);
+            let k1 = vec4<f32>(wg_kv[(tx + TX) * KV_STRIDE + d4]);
+            let k2 = vec4<f32>(wg_kv[(tx + 2u * TX) * KV_STRIDE + d4]);
+            let k3 = vec4<f32>(wg_kv[(tx + 3u * TX) * KV_STRIDE + d4]);
             let kx = vec4<f32>(k0.x, k1.x, k2.x, k3.x);
             let ky = vec4<f32>(k0.y, k1.y, k2.y, k3.y);
             let kz = vec4<f32>(k0.z, k1.z, k2.z, k3.z);
             let kw = vec4<f32>(k0.w, k1.w, k2.w, k3.w);
             let column = query_column(chunk, d4);
             { const r: u32 = 0u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 1u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 2u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } { const r: u32 = 3u;
-                let q = wg_query[(ty + TY * r) * Q_STRIDE + column];
+                let q = vec4<f32>(wg_query[(ty + TY * r) * Q_STRIDE + column]);
                 tile.rows[r] = fma(vec4<f32>(q.w), kw, fma(vec4<f32>(q.z), kz, fma(vec4<f32>(q.y), ky,
                     fma(vec4<f32>(q.x), kx, tile.rows[r]))));
             } 
@@ -559,45 +705,90 @@ fn finish_score(product: f32, position: Position, q_idx: u32, kv_idx: u32, wholl
 // ---- tile/finish.wgsl ----
 // Purpose: from products to scores, for a whole tile. Needs tile/scores.wgsl and score/finish.wgsl.
 
-fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, lane: u32) -> ScoreTile {
+fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, kind: u32, lane: u32) -> ScoreTile {
     let q_idx = position.q_first + lane / TX;
     let kv_idx = visited.kv_first + lane % TX;
-    let open = visited.wholly_open;
+    let mod_open = visited.wholly_open;
     var finished: ScoreTile;
     { const r: u32 = 0u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } { const r: u32 = 1u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } { const r: u32 = 2u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } { const r: u32 = 3u;
         let i = q_idx + TY * r;
-        finished.rows[r] = vec4<f32>(
-            finish_score(tile.rows[r].x, position, i, kv_idx, open),
-            finish_score(tile.rows[r].y, position, i, kv_idx + TX, open),
-            finish_score(tile.rows[r].z, position, i, kv_idx + 2u * TX, open),
-            finish_score(tile.rows[r].w, position, i, kv_idx + 3u * TX, open),
-        );
+        let products = tile.rows[r];
+        if (kind == TILE_OPEN) {
+            finished.rows[r] = vec4<f32>(
+                finish_open_score(products.x, position, i, kv_idx),
+                finish_open_score(products.y, position, i, kv_idx + TX),
+                finish_open_score(products.z, position, i, kv_idx + 2u * TX),
+                finish_open_score(products.w, position, i, kv_idx + 3u * TX),
+            );
+        } else {
+            finished.rows[r] = vec4<f32>(
+                finish_score(products.x, position, i, kv_idx, mod_open),
+                finish_score(products.y, position, i, kv_idx + TX, mod_open),
+                finish_score(products.z, position, i, kv_idx + 2u * TX, mod_open),
+                finish_score(products.w, position, i, kv_idx + 3u * TX, mod_open),
+            );
+        }
     } 
     return finished;
+}
+
+// The score of a position that is known to be open: finish_score without what can close one.
+fn finish_open_score(product: f32, position: Position, q_idx: u32, kv_idx: u32) -> f32 {
+    return cap_score(product * params.scale) + alibi_score(position, min(q_idx, position.q_last), kv_idx);
 }
 
 // ---- emit/score.wgsl ----
@@ -645,8 +836,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let exists = !is_behind_end(position) && kv_first < position.sequence.kv_end;
     if (exists && (unmasked || is_visited(visit_of(position), position, kv_first))) {
         stage_query(position, lane);
-        let products = score_tile(position, kv_first, lane);
-        tile = finish_tile(products, position, VisitedTile(kv_first, false), lane);
+        let products = score_tile(position, kv_first, TILE_ANY, lane);
+        tile = finish_tile(products, position, VisitedTile(kv_first, false), TILE_ANY, lane);
     }
     let head = params.scores_offset + position.batch * params.scores_batch + position.head * params.scores_head;
     { const r: u32 = 0u;

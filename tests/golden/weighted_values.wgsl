@@ -5,6 +5,10 @@ const ROWS: u32 = 4u;
 const TILE_Q: u32 = 32u;
 const TILE_KV: u32 = 32u;
 const KV_STRIDE: u32 = 9u;
+const QUERY_STAGES: u32 = 4u;
+const KEY_STAGES: u32 = 4u;
+const VALUE_STAGES: u32 = 4u;
+const ROWS4: u32 = 1u;
 const HEAD_DIM_V: u32 = 64u;
 const DV4: u32 = 16u;
 const V_GROUPS: u32 = 2u;
@@ -245,7 +249,7 @@ fn sequence_of(batch: u32) -> Sequence {
 }
 
 // ---- mask/causal_none.wgsl ----
-// Purpose: no causal rule. Hook of slot `causal`: defines causal_open and causal_kv_end.
+// Purpose: no causal rule. Hook of slot `causal`: defines causal_open, causal_kv_end and causal_open_end.
 
 fn causal_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     return true;
@@ -255,8 +259,13 @@ fn causal_kv_end(position: Position) -> u32 {
     return position.sequence.kv_end;
 }
 
+fn causal_open_end(position: Position) -> u32 {
+    return position.sequence.kv_end;
+}
+
 // ---- mask/window_none.wgsl ----
-// Purpose: no sliding window. Hook of slot `window`: defines window_open, window_kv_begin and window_kv_end.
+// Purpose: no sliding window. Hook of slot `window`: defines window_open, window_kv_begin, window_kv_end,
+// window_open_begin and window_open_end.
 
 fn window_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     return true;
@@ -270,15 +279,26 @@ fn window_kv_end(position: Position) -> u32 {
     return position.sequence.kv_end;
 }
 
+fn window_open_begin(position: Position) -> u32 {
+    return 0u;
+}
+
+fn window_open_end(position: Position) -> u32 {
+    return position.sequence.kv_end;
+}
+
 // ---- visit/range.wgsl ----
 // Purpose: the tiles of keys that a tile of rows visits: all from the first key that causal rule and window leave open to the
-// last. Hook of slot `visit`: defines visit_of, visited_tile,
-// is_skipped and is_visited. Needs slots `causal` and `window`.
+// last. Hook of slot `visit`: defines visit_of, visited_tile, is_skipped, is_open and is_visited. Needs slots `causal` and
+// `window`.
 
 struct Visit {
     // First key of the first tile: a whole number of tiles from the region's beginning.
     first: u32,
     tiles: u32,
+    // Those among which is_open: numbers from open_begin on, up to open_end.
+    open_begin: u32,
+    open_end: u32,
 }
 
 struct VisitedTile {
@@ -291,7 +311,11 @@ fn visit_of(position: Position) -> Visit {
     let begin = max(window_kv_begin(position), params.kv_begin);
     let end = min(causal_kv_end(position), window_kv_end(position));
     let first = params.kv_begin + (begin - params.kv_begin) / TILE_KV * TILE_KV;
-    return Visit(first, (max(end, first) - first + TILE_KV - 1u) / TILE_KV);
+    let open_first = max(window_open_begin(position), first);
+    let open_end = min(min(causal_open_end(position), window_open_end(position)), params.masked_keys);
+    let open_tiles = (max(open_end, first) - first) / TILE_KV;
+    return Visit(first, (max(end, first) - first + TILE_KV - 1u) / TILE_KV, (open_first - first + TILE_KV - 1u) / TILE_KV,
+        open_tiles);
 }
 
 fn visited_tile(visit: Visit, n: u32) -> VisitedTile {
@@ -301,6 +325,12 @@ fn visited_tile(visit: Visit, n: u32) -> VisitedTile {
 // Whether a visited tile is left out after all.
 fn is_skipped(position: Position, visited: VisitedTile) -> bool {
     return false;
+}
+
+// Whether a tile from open_begin to open_end lies before the end of the keys and within what causal rule and window leave open
+// to every row.
+fn is_open(position: Position, visited: VisitedTile) -> bool {
+    return true;
 }
 
 // Whether the tile of keys at kv_first is one of those.
@@ -332,11 +362,10 @@ fn guard_value(channels: vec4<f32>) {
 }
 
 fn values_are_plain() -> bool {
-    workgroupBarrier();
     return true;
 }
 
-fn guarded_add(acc: vec4<f32>, weights: vec4<f32>, c: u32, channels: vec4<f32>) -> vec4<f32> {
+fn guarded_add(acc: vec4<f32>, weight: f32, channels: vec4<f32>) -> vec4<f32> {
     return acc;
 }
 
@@ -347,11 +376,36 @@ fn drop_weights(weights: vec4<f32>, position: Position, q_idx: u32, kv_idx: u32)
     return weights;
 }
 
+// ---- tile/kinds.wgsl ----
+// Purpose: what is known of a tile before its positions are looked at. Functions take it as a literal, so that a compiler makes one
+// of them for each kind.
+
+// Every position is open to every row of the workgroup, and none is of an appended key: nothing is tested.
+const TILE_OPEN: u32 = 0u;
+// Nothing is known.
+const TILE_ANY: u32 = 1u;
+// As TILE_ANY, but most tiles are TILE_OPEN: the code is to be short, so that it leaves theirs in the instruction cache.
+const TILE_REST: u32 = 2u;
+
+// `count`, in a form that no compiler can know to be constant where code is to be short: loops of so many trips stay rolled.
+fn trips(count: u32, kind: u32) -> u32 {
+    if (kind == TILE_REST) {
+        // grid_x is at least 1.
+        return count + min(params.grid_x, 1u) - 1u;
+    }
+    return count;
+}
+
+// ---- tile/kv_f32.wgsl ----
+// Purpose: four channels of key or value in workgroup memory. Hook of slot `staged`: defines StagedKv.
+
+alias StagedKv = vec4<f32>;
+
 // ---- tile/values_memory.wgsl ----
 // Purpose: the workgroup memory of tile/values.wgsl in a kernel without tile/scores.wgsl.
 
 // One vec4 is four channels of one value row, rows KV_STRIDE apart.
-var<workgroup> wg_kv: array<vec4<f32>, TILE_KV * KV_STRIDE>;
+var<workgroup> wg_kv: array<StagedKv, TILE_KV * KV_STRIDE>;
 
 // ---- tile/values.wgsl ----
 // Purpose: weights · value for a tile of TILE_Q rows and TILE_KV keys, added to ROWS rows and V_GROUPS vec4 of channels an
@@ -366,30 +420,102 @@ struct ValueTile {
 }
 
 // wg_weights must have been written by all lanes; the first barrier in here makes it readable.
-fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -> ValueTile {
+fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, lane: u32) -> ValueTile {
     let tx = lane % TX;
     let ty = lane / TX;
     let head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head
         + position.sequence.key_base * params.value_row;
     var tile = before;
     { const g: u32 = 0u;
-        for (var i = lane; i < TILE_KV * TX; i += THREADS) {
-            let key = i / TX;
-            let d4 = position.chunk * DV4_CHUNK + g * TX + i % TX;
-            var channels = vec4<f32>(0.0);
-            if (kv_first + key < position.sequence.kv_end && d4 < DV4) {
-                channels = load_value(head + (kv_first + key) * params.value_row, d4);
+        // All loads before the first store, so that none waits for another.
+        let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
+        var staged: array<vec4<f32>, VALUE_STAGES>;
+        { const n: u32 = 0u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
             }
-            guard_value(channels);
-            wg_kv[key * KV_STRIDE + i % TX] = channels;
-        }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 1u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 2u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 3u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } 
+        { const n: u32 = 0u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 1u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 2u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 3u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
-        if (values_are_plain()) {
-            for (var t = 0u; t < TX; t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+        workgroupBarrier();
+        if (kind == TILE_OPEN || values_are_plain()) {
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -409,45 +535,122 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -
                 } 
             }
         } else {
-            for (var t = 0u; t < TX; t++) {
-                for (var c = 0u; c < 4u; c++) {
-                    let v = wg_kv[(t + c * TX) * KV_STRIDE + tx];
-                    { const r: u32 = 0u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 1u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 2u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 3u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } 
-                }
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
+                { const r: u32 = 0u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 1u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 2u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 3u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } 
             }
         }
         // wg_kv is written next by the group after, or by score_tile, and wg_weights by the next tile.
         workgroupBarrier();
     } { const g: u32 = 1u;
-        for (var i = lane; i < TILE_KV * TX; i += THREADS) {
-            let key = i / TX;
-            let d4 = position.chunk * DV4_CHUNK + g * TX + i % TX;
-            var channels = vec4<f32>(0.0);
-            if (kv_first + key < position.sequence.kv_end && d4 < DV4) {
-                channels = load_value(head + (kv_first + key) * params.value_row, d4);
+        // All loads before the first store, so that none waits for another.
+        let d4 = position.chunk * DV4_CHUNK + g * TX + tx;
+        var staged: array<vec4<f32>, VALUE_STAGES>;
+        { const n: u32 = 0u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
             }
-            guard_value(channels);
-            wg_kv[key * KV_STRIDE + i % TX] = channels;
-        }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 1u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 2u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } { const n: u32 = 3u;
+            let first = kv_first + n * TY;
+            var row = head + first * params.value_row + ty * params.value_row;
+            if (kind != TILE_OPEN) {
+                row = head + min(first + ty, position.sequence.kv_end - 1u) * params.value_row;
+            }
+            staged[n] = vec4<f32>(0.0);
+            if (DV4 % DV4_CHUNK == 0u || d4 < DV4) {
+                staged[n] = load_value(row, d4);
+            }
+            if (kind != TILE_OPEN) {
+                // Weights of keys past the end are 0, but 0 * NaN is not.
+                staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
+            }
+        } 
+        { const n: u32 = 0u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 1u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 2u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } { const n: u32 = 3u;
+            if (kind != TILE_OPEN) {
+                guard_value(staged[n]);
+            }
+            wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
+        } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
-        if (values_are_plain()) {
-            for (var t = 0u; t < TX; t++) {
-                let v0 = wg_kv[t * KV_STRIDE + tx];
-                let v1 = wg_kv[(t + TX) * KV_STRIDE + tx];
-                let v2 = wg_kv[(t + 2u * TX) * KV_STRIDE + tx];
-                let v3 = wg_kv[(t + 3u * TX) * KV_STRIDE + tx];
+        workgroupBarrier();
+        if (kind == TILE_OPEN || values_are_plain()) {
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
                 { const r: u32 = 0u;
                     let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
                     tile.acc[g * ROWS + r] = fma(vec4<f32>(p.w), v3, fma(vec4<f32>(p.z), v2, fma(vec4<f32>(p.y), v1,
@@ -467,23 +670,28 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, lane: u32) -
                 } 
             }
         } else {
-            for (var t = 0u; t < TX; t++) {
-                for (var c = 0u; c < 4u; c++) {
-                    let v = wg_kv[(t + c * TX) * KV_STRIDE + tx];
-                    { const r: u32 = 0u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 1u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 2u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } { const r: u32 = 3u;
-                        let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
-                        tile.acc[g * ROWS + r] = guarded_add(tile.acc[g * ROWS + r], p, c, v);
-                    } 
-                }
+            for (var t = 0u; t < trips(TX, kind); t++) {
+                let v0 = vec4<f32>(wg_kv[t * KV_STRIDE + tx]);
+                let v1 = vec4<f32>(wg_kv[(t + TX) * KV_STRIDE + tx]);
+                let v2 = vec4<f32>(wg_kv[(t + 2u * TX) * KV_STRIDE + tx]);
+                let v3 = vec4<f32>(wg_kv[(t + 3u * TX) * KV_STRIDE + tx]);
+                { const r: u32 = 0u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 1u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 2u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } { const r: u32 = 3u;
+                    let p = wg_weights[(ty + TY * r) * P_STRIDE + t];
+                    tile.acc[g * ROWS + r] = guarded_add(guarded_add(guarded_add(guarded_add(tile.acc[g * ROWS + r], p.x, v0),
+                        p.y, v1), p.z, v2), p.w, v3);
+                } 
             }
         }
         // wg_kv is written next by the group after, or by score_tile, and wg_weights by the next tile.
@@ -636,7 +844,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let dropped = drop_weights(weights_of_lane, position, position.q_first + i / TX, key);
             wg_weights[(i / TX) * P_STRIDE + i % TX] = keep_open(dropped, weights_of_lane);
         }
-        values = add_values(values, position, kv_first, lane);
+        values = add_values(values, position, kv_first, TILE_ANY, lane);
     }
     { const r: u32 = 0u;
         let i = position.q_first + ty + TY * r;

@@ -6,7 +6,7 @@ pub mod compare;
 pub mod inputs;
 pub mod run;
 
-use wgpu_attention::{DeviceCaps, Engine, Family, Tier};
+use wgpu_attention::{DeviceCaps, DeviceClass, Engine, Family, Tier};
 
 pub use compare::{Tolerance, compare};
 pub use inputs::OwnedInputs;
@@ -26,16 +26,31 @@ pub fn engines() -> Vec<(String, Engine)> {
     engines
 }
 
+/// Those, and each once more as a GPU of which nothing but its class is known: its plans are of the tile family.
+pub fn engines_and_gpus() -> Vec<(String, Engine)> {
+    let engines = engines();
+    let gpus: Vec<_> = engines
+        .iter()
+        .map(|(name, engine)| {
+            let caps = DeviceCaps {
+                class: DeviceClass::Discrete,
+                ..engine.caps().clone()
+            };
+            (format!("{name}, as a GPU"), engine.with_caps(caps))
+        })
+        .collect();
+    engines.into_iter().chain(gpus).collect()
+}
+
 /// Those, and each once more for every family of kernels that a plan for it need not choose by itself.
 pub fn engines_of_every_family() -> Vec<(String, Engine)> {
-    let mut engines = engines();
-    let above: Vec<_> = engines
-        .iter()
-        .filter(|(_, engine)| engine.caps().tier > Tier::Portable)
-        .cloned()
-        .collect();
-    for (name, engine) in above {
+    let mut engines = engines_and_gpus();
+    for (name, engine) in self::engines() {
         for family in Family::ALL {
+            // That is what GPUs have, and all that the portable tier has.
+            if family == Family::Tile || engine.caps().tier == Tier::Portable {
+                continue;
+            }
             let caps = DeviceCaps {
                 only_family: Some(family),
                 ..engine.caps().clone()

@@ -38,6 +38,9 @@ struct Arguments {
     /// Today, for tables that are written
     #[arg(long, default_value = "unknown")]
     date: String,
+    /// Write the machine code of each kernel to DIR/GPU/KERNEL.txt
+    #[arg(long, value_name = "DIR")]
+    listings: Option<PathBuf>,
     /// Of the process for one GPU
     #[arg(long, hide = true)]
     child: bool,
@@ -51,7 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
     // Whatever order the shell has.
     arguments.files.sort();
     if arguments.child {
-        return compile_all(&arguments.files).map(|()| ExitCode::SUCCESS);
+        return compile_all(&arguments.files, arguments.listings.as_deref()).map(|()| ExitCode::SUCCESS);
     }
     let mut is_worse = false;
     for gpu in &arguments.gpus {
@@ -68,6 +71,9 @@ fn main() -> anyhow::Result<ExitCode> {
 fn table(arguments: &Arguments, gpu: &str) -> anyhow::Result<Table> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--child").args(&arguments.files);
+    if let Some(folder) = &arguments.listings {
+        command.arg("--listings").arg(folder.join(gpu));
+    }
     command
         .env("RADV_FORCE_FAMILY", gpu)
         .env("MESA_SHADER_CACHE_DISABLE", "true");
@@ -134,8 +140,11 @@ fn compare(arguments: &Arguments, table: &Table, gpu: &str, path: &Path) -> anyh
     Ok(!worse.is_empty() && !arguments.accept)
 }
 
-/// Prints the driver, then a row for each file.
-fn compile_all(files: &[PathBuf]) -> anyhow::Result<()> {
+/// Prints the driver, then a row for each file; writes the machine code into `listings`, where that is wanted.
+fn compile_all(files: &[PathBuf], listings: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(folder) = listings {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     let device = Device::open()?;
     eprintln!("{}", device.name);
     println!("{}", device.driver);
@@ -148,10 +157,16 @@ fn compile_all(files: &[PathBuf]) -> anyhow::Result<()> {
             .collect();
         let wgsl = file.with_extension("wgsl");
         let text = fs::read_to_string(&wgsl).with_context(|| wgsl.display().to_string())?;
+        let kernel = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let compiled = device.compile(&words).with_context(at)?;
+        if let Some(folder) = listings {
+            let path = folder.join(format!("{kernel}.txt"));
+            fs::write(&path, &compiled.listing).with_context(|| path.display().to_string())?;
+        }
         let row = Row {
-            kernel: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            kernel,
             text: digest(&text),
-            figures: figures_of(&device.compile(&words).with_context(at)?).with_context(at)?,
+            figures: figures_of(&compiled).with_context(at)?,
         };
         println!("{}", row.line());
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use wgpu_attention::{Algorithm, Engine, EngineDescriptor, Family, Tier, Tuning, TuningSource};
+use wgpu_attention::{Algorithm, DeviceClass, Engine, EngineDescriptor, Family, Tier, Tuning, TuningSource};
 
 /// Which device to use.
 #[derive(Args, Clone, Debug)]
@@ -21,6 +21,9 @@ pub struct DeviceOptions {
     /// Plan as if the device had no subgroup operations
     #[arg(long)]
     pub no_subgroups: bool,
+    /// Plan as if a software driver were a GPU
+    #[arg(long)]
+    pub as_gpu: bool,
     /// Only kernels of this family, where the device has what they need
     #[arg(long, value_name = "FAMILY")]
     pub family: Option<FamilyName>,
@@ -102,6 +105,7 @@ impl DeviceOptions {
         let flags = [
             (self.no_f16, "--no-f16"),
             (self.no_subgroups, "--no-subgroups"),
+            (self.as_gpu, "--as-gpu"),
             (self.no_tuning, "--no-tuning"),
         ];
         arguments.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
@@ -124,6 +128,9 @@ impl DeviceOptions {
         let mut caps = engine.caps().clone();
         caps.shader_f16 &= !self.no_f16;
         caps.subgroup_sizes = caps.subgroup_sizes.filter(|_| !self.no_subgroups);
+        if self.as_gpu && caps.class == DeviceClass::Cpu {
+            caps.class = DeviceClass::Discrete;
+        }
         caps.only_family = self.family.map(|family| match family {
             FamilyName::Tile => Family::Tile,
             FamilyName::Broadcast => Family::Broadcast,
@@ -154,12 +161,12 @@ mod tests {
 
     #[test]
     fn another_process_is_given_the_same_options() {
-        let given = "--adapter xy --tier portable --family split --no-f16 --no-subgroups --no-tuning";
+        let given = "--adapter xy --tier portable --family split --no-f16 --no-subgroups --as-gpu --no-tuning";
         let parse = |words: Vec<String>| Only::parse_from(["attn".to_owned()].into_iter().chain(words)).device;
         let options = parse(given.split(' ').map(str::to_owned).collect());
         let again = parse(options.arguments());
         assert_eq!(format!("{options:?}"), format!("{again:?}"));
-        assert_eq!(options.arguments().len(), 9);
+        assert_eq!(options.arguments().len(), 10);
         assert!(parse(Vec::new()).arguments().is_empty());
     }
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::kernel::KernelConfig;
 use crate::plan::Plan;
 use crate::plan::tuning::TILES;
-use crate::problem::{Algorithm, AttentionDescriptor, AttentionShape, CausalAlignment, Linear, Problem};
+use crate::problem::{Algorithm, AttentionDescriptor, AttentionShape, CausalAlignment, DType, DTypes, Linear, Problem};
 
 /// A kernel with a name of its own among those listed with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,10 @@ pub struct Named {
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 pub fn planned(descriptor: &AttentionDescriptor<'_>) -> Result<Vec<Named>> {
+    planned_for(descriptor, &CLASSES)
+}
+
+fn planned_for(descriptor: &AttentionDescriptor<'_>, classes: &[DeviceClass]) -> Result<Vec<Named>> {
     let asked = Problem::new(descriptor)?.algorithm();
     let algorithms = if asked == Algorithm::Auto { ALGORITHMS } else { &[asked] };
     let mut named = Vec::new();
@@ -48,7 +52,7 @@ pub fn planned(descriptor: &AttentionDescriptor<'_>) -> Result<Vec<Named>> {
                 continue;
             }
         };
-        for caps in devices() {
+        for caps in devices(classes) {
             match Plan::new(&problem, &caps) {
                 Ok(plan) => plan
                     .passes()
@@ -66,8 +70,9 @@ pub fn planned(descriptor: &AttentionDescriptor<'_>) -> Result<Vec<Named>> {
     }
 }
 
-/// The kernels that the tuning rows are for: those of the plans of attention with heads of 64 and 128 channels, causal and not,
-/// for many query rows and for as few as a row asks for, and those of a projection; storage is `f32`.
+/// The kernels that the tuning rows are for on GPUs: those of the plans of attention with heads of 64 and 128 channels, causal and not,
+/// for many query rows and for as few as a row asks for, and those of a projection. Storage is `f32`; the fused kernels for many rows
+/// are there for `f16` too.
 ///
 /// # Errors
 /// None, unless a row fits no device.
@@ -79,11 +84,22 @@ pub fn tuned() -> Result<Vec<Named>> {
     for seqlen_q in [MANY].into_iter().chain(few) {
         for head_dim in [64, 128] {
             for causal in [None, Some(CausalAlignment::LowerRight)] {
-                let kernels = planned(&AttentionDescriptor {
+                let descriptor = AttentionDescriptor {
                     shape: AttentionShape::new(1, 8, seqlen_q, MANY, head_dim),
                     causal,
                     ..Default::default()
-                })?;
+                };
+                let mut kernels = planned_for(&descriptor, GPUS)?;
+                if seqlen_q == MANY {
+                    kernels.extend(planned_for(
+                        &AttentionDescriptor {
+                            dtypes: DTypes::all(DType::F16),
+                            algorithm: Algorithm::Fused,
+                            ..descriptor
+                        },
+                        GPUS,
+                    )?);
+                }
                 kernels.into_iter().for_each(|named| join(&mut all, named));
             }
         }
@@ -96,7 +112,7 @@ pub fn tuned() -> Result<Vec<Named>> {
             output: [seqlen_q * MANY, MANY],
             bias: true,
         })?;
-        for caps in devices() {
+        for caps in devices(GPUS) {
             let plan = Plan::linear(&problem, &caps)?;
             plan.passes()
                 .iter()
@@ -112,16 +128,19 @@ const ALGORITHMS: &[Algorithm] = &[Algorithm::Fused, Algorithm::ThreeKernels];
 /// More query rows than any tile has, and keys enough to loop over.
 const MANY: u32 = 512;
 
-/// A device of each tier and class. Above the portable tier it has all that a kernel can use.
-fn devices() -> impl Iterator<Item = DeviceCaps> {
-    let classes = [
-        DeviceClass::Unknown,
-        DeviceClass::Discrete,
-        DeviceClass::Integrated,
-        DeviceClass::Cpu,
-    ];
+/// The classes, GPUs first.
+const CLASSES: [DeviceClass; 4] = [
+    DeviceClass::Unknown,
+    DeviceClass::Discrete,
+    DeviceClass::Integrated,
+    DeviceClass::Cpu,
+];
+const GPUS: &[DeviceClass] = CLASSES.split_at(3).0;
+
+/// A device of each tier and of each of these classes. Above the portable tier it has all that a kernel can use.
+fn devices(classes: &[DeviceClass]) -> impl Iterator<Item = DeviceCaps> {
     Tier::ALL.into_iter().rev().flat_map(move |tier| {
-        classes.into_iter().map(move |class| {
+        classes.iter().map(move |&class| {
             let caps = DeviceCaps {
                 class,
                 tier: Tier::ALL[Tier::ALL.len() - 1],
@@ -150,6 +169,14 @@ fn name(named: &mut Vec<Named>, plan: &Plan, kernel: KernelConfig) {
     }
     if plan.problem().causal().is_some() {
         name.push_str("-causal");
+    }
+    match plan.problem().dtypes().key {
+        DType::F32 => {}
+        DType::F16 => name.push_str("-f16"),
+        DType::Bf16 => name.push_str("-bf16"),
+    }
+    if kernel.parts().any(|part| part.name == "tile/loops_one.wgsl") {
+        name.push_str("-one_loop");
     }
     join(named, Named { name, kernel });
 }

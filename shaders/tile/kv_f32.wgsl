@@ -1,0 +1,3 @@
+// Purpose: four channels of key or value in workgroup memory. Hook of slot `staged`: defines StagedKv.
+
+alias StagedKv = vec4<f32>;
