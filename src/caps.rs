@@ -48,11 +48,19 @@ pub enum Family {
     /// For few query rows: the keys cut into runs visited side by side, rows that share a key/value head visited together:
     /// `shaders/split.wgsl`.
     Split,
+    /// Products of matrices that a subgroup computes together, for GPUs with units for these: `shaders/matrix.wgsl`.
+    Matrix,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 4] = [Family::Tile, Family::Broadcast, Family::Uniform, Family::Split];
+    pub const ALL: [Family; 5] = [
+        Family::Tile,
+        Family::Broadcast,
+        Family::Uniform,
+        Family::Split,
+        Family::Matrix,
+    ];
 }
 
 impl fmt::Display for Family {
@@ -62,6 +70,64 @@ impl fmt::Display for Family {
             Family::Broadcast => "broadcast",
             Family::Uniform => "uniform",
             Family::Split => "split",
+            Family::Matrix => "matrix",
+        })
+    }
+}
+
+/// What matrices a subgroup multiplies together: `[size, size]` times `[size, size]`, summed in `f32`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum MatrixShape {
+    /// 16 x 16 of `f16`.
+    F16Size16,
+    /// 8 x 8 of `f16`.
+    F16Size8,
+    /// 8 x 8 of `f32`.
+    F32Size8,
+}
+
+impl MatrixShape {
+    /// All of them, those that plans prefer first.
+    pub const ALL: [MatrixShape; 3] = [MatrixShape::F16Size16, MatrixShape::F16Size8, MatrixShape::F32Size8];
+
+    /// Rows and columns.
+    pub const fn size(self) -> u32 {
+        match self {
+            MatrixShape::F16Size16 => 16,
+            MatrixShape::F16Size8 | MatrixShape::F32Size8 => 8,
+        }
+    }
+
+    /// Bytes of an element of what is multiplied.
+    pub const fn element_bytes(self) -> u32 {
+        match self {
+            MatrixShape::F16Size16 | MatrixShape::F16Size8 => 2,
+            MatrixShape::F32Size8 => 4,
+        }
+    }
+
+    /// Whether an adapter lists it.
+    fn is_listed(self, listed: &[wgpu::CooperativeMatrixProperties]) -> bool {
+        let size = self.size();
+        let input = match self.element_bytes() {
+            2 => wgpu::CooperativeScalarType::F16,
+            _ => wgpu::CooperativeScalarType::F32,
+        };
+        listed.iter().any(|one| {
+            [one.m_size, one.n_size, one.k_size] == [size; 3]
+                && one.ab_type == input
+                && one.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    }
+}
+
+impl fmt::Display for MatrixShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MatrixShape::F16Size16 => "16x16 f16",
+            MatrixShape::F16Size8 => "8x8 f16",
+            MatrixShape::F32Size8 => "8x8 f32",
         })
     }
 }
@@ -111,6 +177,9 @@ pub struct DeviceCaps {
     pub shader_f16: bool,
     /// Whether shaders may use integers of 64 bits.
     pub shader_int64: bool,
+    /// What matrices a subgroup multiplies together, in [`MatrixShape::ALL`]'s order: those that the adapter lists, where the device has
+    /// `EXPERIMENTAL_COOPERATIVE_MATRIX` and an engine found that it multiplies right. Without any, no plan has the matrix family.
+    pub matrix_shapes: Vec<MatrixShape>,
     /// Only kernels of this family, where the device has what they need: for tests and measurements.
     pub only_family: Option<Family>,
     /// Tiles that were measured on this device; plans try them before the built-in rows.
@@ -197,6 +266,7 @@ impl Default for DeviceCaps {
             subgroup_sizes: None,
             shader_f16: false,
             shader_int64: false,
+            matrix_shapes: Vec::new(),
             only_family: None,
             tuning: None,
             timestamps: false,
@@ -243,6 +313,7 @@ impl DeviceCaps {
             subgroup_sizes,
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             shader_int64: features.contains(wgpu::Features::SHADER_INT64),
+            matrix_shapes: Vec::new(),
             only_family: None,
             tuning: None,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -273,9 +344,32 @@ impl DeviceCaps {
             self.subgroup_sizes = None;
             self.shader_f16 = false;
             self.shader_int64 = false;
+            self.matrix_shapes.clear();
         }
         self
     }
+
+    /// Notes what matrices a device of these features multiplies, of those that its adapter lists:
+    /// [`wgpu::Adapter::cooperative_matrix_properties`].
+    #[must_use]
+    pub fn with_matrices(mut self, features: wgpu::Features, listed: &[wgpu::CooperativeMatrixProperties]) -> Self {
+        // Kernels count the workgroup's subgroups, and give each a share.
+        let has = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
+            && self.subgroup_sizes.is_some()
+            && self.tier > Tier::Portable;
+        let usable =
+            |shape: &MatrixShape| has && shape.is_listed(listed) && (shape.element_bytes() == 4 || self.shader_f16);
+        self.matrix_shapes = MatrixShape::ALL.into_iter().filter(usable).collect();
+        self
+    }
+}
+
+/// Whether a device may be asked for with `EXPERIMENTAL_COOPERATIVE_MATRIX`, where the adapter has it.
+///
+/// llvmpipe of Mesa 26 has it at any width of its vectors, but only makes devices with it at 8 lanes and more, and crashes when it
+/// compiles such kernels for 16.
+pub(crate) fn matrices_may_be_asked_for(info: &wgpu::AdapterInfo) -> bool {
+    info.driver != "llvmpipe" || (info.subgroup_min_size, info.subgroup_max_size) == (8, 8)
 }
 
 /// A quarter of a second at the least rate that attention reaches on a device of the class: 40 GFLOP/s on the weakest

@@ -298,7 +298,7 @@ impl Plan {
             self.tile_of(pass.skeleton),
             Variant {
                 parts: pass.runs.count > 1,
-                wide: self.shader_int64 && self.tile_of(pass.skeleton).family != Family::Tile,
+                wide: self.shader_int64 && !matches!(self.tile_of(pass.skeleton).family, Family::Tile | Family::Matrix),
                 resume: pass.resume,
                 lse: pass.lse != Lse::None,
                 emit: pass.emit,
@@ -404,7 +404,12 @@ pub(crate) fn tile_lists_extent(problem: &Problem, tile: &Tile) -> Result<Option
 fn is_fused(skeleton: Skeleton) -> bool {
     matches!(
         skeleton,
-        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::TileLists
+        Skeleton::Fused
+            | Skeleton::Broadcast
+            | Skeleton::Uniform
+            | Skeleton::Split
+            | Skeleton::Matrix
+            | Skeleton::TileLists
     )
 }
 
@@ -414,6 +419,7 @@ fn fused_skeleton(tile: &Tile) -> Skeleton {
         Family::Broadcast => Skeleton::Broadcast,
         Family::Uniform => Skeleton::Uniform,
         Family::Split => Skeleton::Split,
+        Family::Matrix => Skeleton::Matrix,
         Family::Tile => Skeleton::Fused,
     }
 }

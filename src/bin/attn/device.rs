@@ -21,6 +21,9 @@ pub struct DeviceOptions {
     /// Plan as if the device had no subgroup operations
     #[arg(long)]
     pub no_subgroups: bool,
+    /// Plan as if the device had no matrices (cooperative matrices, an experimental feature)
+    #[arg(long)]
+    pub no_matrix: bool,
     /// Only kernels of this family, where the device has what they need
     #[arg(long, value_name = "FAMILY")]
     pub family: Option<FamilyName>,
@@ -40,6 +43,8 @@ pub enum FamilyName {
     Uniform,
     /// Few query rows, the keys cut into runs
     Split,
+    /// Products of matrices that a subgroup computes together
+    Matrix,
 }
 
 /// A tier by name.
@@ -102,6 +107,7 @@ impl DeviceOptions {
         let flags = [
             (self.no_f16, "--no-f16"),
             (self.no_subgroups, "--no-subgroups"),
+            (self.no_matrix, "--no-matrix"),
             (self.no_tuning, "--no-tuning"),
         ];
         arguments.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
@@ -124,11 +130,15 @@ impl DeviceOptions {
         let mut caps = engine.caps().clone();
         caps.shader_f16 &= !self.no_f16;
         caps.subgroup_sizes = caps.subgroup_sizes.filter(|_| !self.no_subgroups);
+        if self.no_matrix {
+            caps.matrix_shapes.clear();
+        }
         caps.only_family = self.family.map(|family| match family {
             FamilyName::Tile => Family::Tile,
             FamilyName::Broadcast => Family::Broadcast,
             FamilyName::Uniform => Family::Uniform,
             FamilyName::Split => Family::Split,
+            FamilyName::Matrix => Family::Matrix,
         });
         Ok(engine.with_caps(caps))
     }
@@ -154,12 +164,12 @@ mod tests {
 
     #[test]
     fn another_process_is_given_the_same_options() {
-        let given = "--adapter xy --tier portable --family split --no-f16 --no-subgroups --no-tuning";
+        let given = "--adapter xy --tier portable --family split --no-f16 --no-subgroups --no-matrix --no-tuning";
         let parse = |words: Vec<String>| Only::parse_from(["attn".to_owned()].into_iter().chain(words)).device;
         let options = parse(given.split(' ').map(str::to_owned).collect());
         let again = parse(options.arguments());
         assert_eq!(format!("{options:?}"), format!("{again:?}"));
-        assert_eq!(options.arguments().len(), 9);
+        assert_eq!(options.arguments().len(), 10);
         assert!(parse(Vec::new()).arguments().is_empty());
     }
 }
