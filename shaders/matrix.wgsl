@@ -8,7 +8,6 @@
 // alibi, bias, dropout, matrix_guard, state, acc.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1. Sums of values are rescaled only when a row's maximum has risen by more than a
 // factor of 2^8, since a matrix gives no access to its rows.
-// A subgroup's sums are in variables, since an array of matrices is not to be had: acc0 to acc7, of which `slots` are in use.
 
 // One float is what one lane holds of its row: [TILE_Q][ROW_LANES]. Written by all lanes, read by the lanes of the same row.
 var<workgroup> wg_part: array<f32, THREADS>;
@@ -21,19 +20,6 @@ var<workgroup> wg_rescale: array<atomic<u32>, 4>;
 
 // By so much (8 ln 2) may a score surpass what its row's weights are relative to.
 const MOST_RISE: f32 = 5.545177444479562;
-
-// A square of MATRIX channels, from `slot` times all subgroups' squares on, and the keys k * MATRIX and on.
-fn value_square(part: u32, parts: u32, slot: u32, k: u32) -> MatrixB {
-    return coopLoad<MatrixB>(&wg_kv[(part + slot * parts) * MATRIX * V_STRIDE + k * MATRIX], V_STRIDE);
-}
-
-fn with_values(acc: MatrixC, weights: MatrixA, rest: MatrixA, values: MatrixB) -> MatrixC {
-    let sum = coopMultiplyAdd(weights, values, acc);
-    if (WEIGHT_PARTS == 2u) {
-        return coopMultiplyAdd(rest, values, sum);
-    }
-    return sum;
-}
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32,
@@ -68,37 +54,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var row_max = resume_row_max(position, min(i, position.q_last));
     // Of this lane's keys.
     var row_sum = select(0.0, resume_row_sum(row_max), tx == 0u);
-    var acc0: MatrixC;
-    var acc1: MatrixC;
-    var acc2: MatrixC;
-    var acc3: MatrixC;
-    var acc4: MatrixC;
-    var acc5: MatrixC;
-    var acc6: MatrixC;
-    var acc7: MatrixC;
-    if (RESUMES == 1u) {
-        acc0 = resumed(square, out_row, chunk_d4 + 0u * slot_d4, weight_scale);
-        if (1u < slots) {
-            acc1 = resumed(square, out_row, chunk_d4 + 1u * slot_d4, weight_scale);
-        }
-        if (2u < slots) {
-            acc2 = resumed(square, out_row, chunk_d4 + 2u * slot_d4, weight_scale);
-        }
-        if (3u < slots) {
-            acc3 = resumed(square, out_row, chunk_d4 + 3u * slot_d4, weight_scale);
-        }
-        if (4u < slots) {
-            acc4 = resumed(square, out_row, chunk_d4 + 4u * slot_d4, weight_scale);
-        }
-        if (5u < slots) {
-            acc5 = resumed(square, out_row, chunk_d4 + 5u * slot_d4, weight_scale);
-        }
-        if (6u < slots) {
-            acc6 = resumed(square, out_row, chunk_d4 + 6u * slot_d4, weight_scale);
-        }
-        if (7u < slots) {
-            acc7 = resumed(square, out_row, chunk_d4 + 7u * slot_d4, weight_scale);
-        }
+    for (var slot = 0u; slot < slots; slot++) {
+        begin_sums(slot, square, out_row, chunk_d4 + slot * slot_d4, weight_scale);
     }
 
     let visit = visit_of(position);
@@ -122,7 +79,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         var highest = row_max;
         /*unroll*/ for (var g = 0u; g < KEYS4; g++) {
             let t = 4u * (tx + ROW_LANES * g);
-            let products = scratch_at(Square(0u, row * S_STRIDE, 0u, 0u), tx + ROW_LANES * g);
+            let products = scratch_at(square, tx + ROW_LANES * g);
             let s = vec4<f32>(
                 finish_score(products.x, position, i, visited.kv_first + t, visited.wholly_open),
                 finish_score(products.y, position, i, visited.kv_first + t + 1u, visited.wholly_open),
@@ -169,52 +126,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         workgroupBarrier();
 
         if (atomicLoad(&wg_rescale[0]) != 0u) {
-            acc0 = rescaled(acc0, square, rescale);
-            if (1u < slots) {
-                acc1 = rescaled(acc1, square, rescale);
-            }
-            if (2u < slots) {
-                acc2 = rescaled(acc2, square, rescale);
-            }
-            if (3u < slots) {
-                acc3 = rescaled(acc3, square, rescale);
-            }
-            if (4u < slots) {
-                acc4 = rescaled(acc4, square, rescale);
-            }
-            if (5u < slots) {
-                acc5 = rescaled(acc5, square, rescale);
-            }
-            if (6u < slots) {
-                acc6 = rescaled(acc6, square, rescale);
-            }
-            if (7u < slots) {
-                acc7 = rescaled(acc7, square, rescale);
+            for (var slot = 0u; slot < slots; slot++) {
+                rescale_sums(slot, square, rescale);
             }
         }
         if (!values_are_finite()) {
-            let first = visited.kv_first;
-            acc0 = with_exceptions(acc0, square, position, first, chunk_d4 + 0u * slot_d4, scores);
-            if (1u < slots) {
-                acc1 = with_exceptions(acc1, square, position, first, chunk_d4 + 1u * slot_d4, scores);
-            }
-            if (2u < slots) {
-                acc2 = with_exceptions(acc2, square, position, first, chunk_d4 + 2u * slot_d4, scores);
-            }
-            if (3u < slots) {
-                acc3 = with_exceptions(acc3, square, position, first, chunk_d4 + 3u * slot_d4, scores);
-            }
-            if (4u < slots) {
-                acc4 = with_exceptions(acc4, square, position, first, chunk_d4 + 4u * slot_d4, scores);
-            }
-            if (5u < slots) {
-                acc5 = with_exceptions(acc5, square, position, first, chunk_d4 + 5u * slot_d4, scores);
-            }
-            if (6u < slots) {
-                acc6 = with_exceptions(acc6, square, position, first, chunk_d4 + 6u * slot_d4, scores);
-            }
-            if (7u < slots) {
-                acc7 = with_exceptions(acc7, square, position, first, chunk_d4 + 7u * slot_d4, scores);
+            for (var slot = 0u; slot < slots; slot++) {
+                add_exceptions(slot, square, position, visited.kv_first, chunk_d4 + slot * slot_d4, scores);
             }
         }
         for (var k = 0u; k < KV_SQUARES; k++) {
@@ -222,28 +140,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let p = coopLoadT<MatrixA>(&wg_weights[at], P_STRIDE);
             // With one part it is never used.
             let rest = coopLoadT<MatrixA>(&wg_weights[at + (WEIGHT_PARTS - 1u) * TILE_KV], P_STRIDE);
-            acc0 = with_values(acc0, p, rest, value_square(part, parts, 0u, k));
-            if (1u < slots) {
-                acc1 = with_values(acc1, p, rest, value_square(part, parts, 1u, k));
-            }
-            if (2u < slots) {
-                acc2 = with_values(acc2, p, rest, value_square(part, parts, 2u, k));
-            }
-            if (3u < slots) {
-                acc3 = with_values(acc3, p, rest, value_square(part, parts, 3u, k));
-            }
-            if (4u < slots) {
-                acc4 = with_values(acc4, p, rest, value_square(part, parts, 4u, k));
-            }
-            if (5u < slots) {
-                acc5 = with_values(acc5, p, rest, value_square(part, parts, 5u, k));
-            }
-            if (6u < slots) {
-                acc6 = with_values(acc6, p, rest, value_square(part, parts, 6u, k));
-            }
-            if (7u < slots) {
-                acc7 = with_values(acc7, p, rest, value_square(part, parts, 7u, k));
-            }
+            add_products(p, rest, part, parts, k);
         }
         // wg_kv, wg_weights and wg_scores are written next by the next tile.
         workgroupBarrier();
@@ -261,32 +158,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let empty = sum == 0.0;
     let factor = select(1.0 / (sum * weight_scale), 0.0, empty);
     for (var slot = 0u; slot < slots; slot++) {
-        switch (slot) {
-            case 0u: {
-                coopStoreT(acc0, &wg_scores[square.at], S_STRIDE);
-            }
-            case 1u: {
-                coopStoreT(acc1, &wg_scores[square.at], S_STRIDE);
-            }
-            case 2u: {
-                coopStoreT(acc2, &wg_scores[square.at], S_STRIDE);
-            }
-            case 3u: {
-                coopStoreT(acc3, &wg_scores[square.at], S_STRIDE);
-            }
-            case 4u: {
-                coopStoreT(acc4, &wg_scores[square.at], S_STRIDE);
-            }
-            case 5u: {
-                coopStoreT(acc5, &wg_scores[square.at], S_STRIDE);
-            }
-            case 6u: {
-                coopStoreT(acc6, &wg_scores[square.at], S_STRIDE);
-            }
-            case 7u, default: {
-                coopStoreT(acc7, &wg_scores[square.at], S_STRIDE);
-            }
-        }
+        store_sums(slot, square);
         // wg_scores, written by its subgroup, is read by the lanes of each row.
         workgroupBarrier();
         for (var c4 = tx; c4 < slot_d4; c4 += ROW_LANES) {

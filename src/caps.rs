@@ -353,23 +353,19 @@ impl DeviceCaps {
     /// [`wgpu::Adapter::cooperative_matrix_properties`].
     #[must_use]
     pub fn with_matrices(mut self, features: wgpu::Features, listed: &[wgpu::CooperativeMatrixProperties]) -> Self {
-        // Kernels count the workgroup's subgroups, and give each a share.
-        let has = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
-            && self.subgroup_sizes.is_some()
-            && self.tier > Tier::Portable;
+        // Kernels count the workgroup's subgroups, and give each a share. llvmpipe of Mesa 26 lists matrices at any width of its
+        // vectors, but makes no device with them at 4 lanes, and crashes when it compiles kernels with them for 16.
+        let works = match self.driver.starts_with("llvmpipe") {
+            true => self.subgroup_sizes == Some((8, 8)),
+            false => self.subgroup_sizes.is_some(),
+        };
+        let has =
+            works && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && self.tier > Tier::Portable;
         let usable =
             |shape: &MatrixShape| has && shape.is_listed(listed) && (shape.element_bytes() == 4 || self.shader_f16);
         self.matrix_shapes = MatrixShape::ALL.into_iter().filter(usable).collect();
         self
     }
-}
-
-/// Whether a device may be asked for with `EXPERIMENTAL_COOPERATIVE_MATRIX`, where the adapter has it.
-///
-/// llvmpipe of Mesa 26 has it at any width of its vectors, but only makes devices with it at 8 lanes and more, and crashes when it
-/// compiles such kernels for 16.
-pub(crate) fn matrices_may_be_asked_for(info: &wgpu::AdapterInfo) -> bool {
-    info.driver != "llvmpipe" || (info.subgroup_min_size, info.subgroup_max_size) == (8, 8)
 }
 
 /// A quarter of a second at the least rate that attention reaches on a device of the class: 40 GFLOP/s on the weakest
@@ -440,6 +436,48 @@ mod tests {
         assert!(!on("dx12", Some((32, 32))).lanes_in_order(8));
         assert_eq!(wgpu::Backend::Vulkan.to_string(), "vulkan");
         assert_eq!(wgpu::Backend::Metal.to_string(), "metal");
+    }
+
+    #[test]
+    fn matrices_are_those_that_are_listed_and_work() {
+        let listed = |size, ab_type, cr_type| wgpu::CooperativeMatrixProperties {
+            m_size: size,
+            n_size: size,
+            k_size: size,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        };
+        use wgpu::CooperativeScalarType::{F16, F32};
+        let all = [listed(8, F32, F32), listed(16, F16, F32), listed(8, F16, F16)];
+        let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let device = |driver: &str, lanes| DeviceCaps {
+            driver: driver.to_owned(),
+            tier: Tier::Extended,
+            subgroup_sizes: Some(lanes),
+            shader_f16: true,
+            ..DeviceCaps::default()
+        };
+        let shapes = |caps: DeviceCaps| caps.with_matrices(feature, &all).matrix_shapes;
+        assert_eq!(
+            shapes(device("radv", (32, 64))),
+            [MatrixShape::F16Size16, MatrixShape::F32Size8]
+        );
+        assert_eq!(shapes(device("llvmpipe Mesa 26.1.6", (8, 8))).len(), 2);
+        assert_eq!(shapes(device("llvmpipe Mesa 26.1.6", (4, 4))), []);
+        assert_eq!(shapes(device("llvmpipe Mesa 26.1.6", (16, 16))), []);
+        let without_f16 = DeviceCaps {
+            shader_f16: false,
+            ..device("radv", (32, 64))
+        };
+        assert_eq!(shapes(without_f16), [MatrixShape::F32Size8]);
+        let caps = device("radv", (32, 64));
+        assert_eq!(
+            caps.clone().with_matrices(wgpu::Features::empty(), &all).matrix_shapes,
+            []
+        );
+        let lowered = caps.with_matrices(feature, &all).at_most(Tier::Portable);
+        assert_eq!(lowered.matrix_shapes, []);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::attention::Attention;
-use crate::caps::{DeviceCaps, DeviceClass, Tier, matrices_may_be_asked_for};
+use crate::caps::{DeviceCaps, DeviceClass, Tier};
 use crate::encode::BoundAttention;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{Gpu, MemoryUse};
@@ -137,11 +137,14 @@ impl Engine {
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::PIPELINE_CACHE;
         let plain_features = adapter.features() & useful;
-        let mut required_features = plain_features;
-        if matrices_may_be_asked_for(&info) {
-            required_features |= adapter.features() & wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-        }
         let required_limits = adapter.limits();
+        let listed = adapter.cooperative_matrix_properties();
+        let caps_with =
+            |features| DeviceCaps::from_wgpu(&info, features, &required_limits).with_matrices(features, &listed);
+        let mut required_features = plain_features;
+        if !caps_with(adapter.features()).matrix_shapes.is_empty() {
+            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
         let mut requested = request_device(adapter, required_features, &required_limits).await;
         if requested.is_err() && required_features != plain_features {
             required_features = plain_features;
@@ -151,8 +154,7 @@ impl Engine {
             adapter: info.name.clone(),
             message: error.to_string(),
         })?;
-        let caps = DeviceCaps::from_wgpu(&info, required_features, &required_limits)
-            .with_matrices(required_features, &adapter.cooperative_matrix_properties());
+        let caps = caps_with(required_features);
         tracing::info!(adapter = %caps.name, driver = %caps.driver, tier = %caps.tier, "using");
         let gpu = Gpu::owned(device, queue);
         #[cfg(not(target_arch = "wasm32"))]

@@ -407,7 +407,6 @@ fn attention_constants(
             ("P_STRIDE", p_stride),
             ("KV_ELEMENTS", tile.matrix_kv_elements(&shape)),
             ("WEIGHT_PARTS", tile.weight_parts()),
-            ("RESUMES", u32::from(variant.resume)),
             ("HEAD_DIM", shape.head_dim),
             ("HEAD_DIM_V", shape.head_dim_v),
             ("D4", shape.head_dim.div_ceil(4)),

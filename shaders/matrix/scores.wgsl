@@ -6,6 +6,7 @@ var<workgroup> wg_scores: array<f32, TILE_Q * S_STRIDE>;
 
 // A subgroup's rows are those from `first_row` on; its squares of the tile are `part`, `part + parts`, and so on.
 fn multiply_scores(first_row: u32, part: u32, parts: u32) {
+    // The constant says as much, to compilers that do not know the number of subgroups.
     let squares = KV_SQUARES / parts;
     var s0: MatrixC;
     var s1: MatrixC;
@@ -14,25 +15,25 @@ fn multiply_scores(first_row: u32, part: u32, parts: u32) {
     for (var d = 0u; d < D_SQUARES; d++) {
         let q = coopLoadT<MatrixA>(&wg_query[first_row * D_STRIDE + d * MATRIX], D_STRIDE);
         s0 = coopMultiplyAdd(q, key_square(part, d), s0);
-        if (squares > 1u) {
+        if (KV_SQUARES > 1u && squares > 1u) {
             s1 = coopMultiplyAdd(q, key_square(part + parts, d), s1);
         }
-        if (squares > 2u) {
+        if (KV_SQUARES > 2u && squares > 2u) {
             s2 = coopMultiplyAdd(q, key_square(part + 2u * parts, d), s2);
         }
-        if (squares > 3u) {
+        if (KV_SQUARES > 3u && squares > 3u) {
             s3 = coopMultiplyAdd(q, key_square(part + 3u * parts, d), s3);
         }
     }
     let at = first_row * S_STRIDE + part * MATRIX;
     coopStoreT(s0, &wg_scores[at], S_STRIDE);
-    if (squares > 1u) {
+    if (KV_SQUARES > 1u && squares > 1u) {
         coopStoreT(s1, &wg_scores[at + parts * MATRIX], S_STRIDE);
     }
-    if (squares > 2u) {
+    if (KV_SQUARES > 2u && squares > 2u) {
         coopStoreT(s2, &wg_scores[at + 2u * parts * MATRIX], S_STRIDE);
     }
-    if (squares > 3u) {
+    if (KV_SQUARES > 3u && squares > 3u) {
         coopStoreT(s3, &wg_scores[at + 3u * parts * MATRIX], S_STRIDE);
     }
 }
