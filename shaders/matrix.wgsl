@@ -11,8 +11,8 @@
 
 // One float is what one lane holds of its row: [TILE_Q][ROW_LANES]. Written by all lanes, read by the lanes of the same row.
 var<workgroup> wg_part: array<f32, THREADS>;
-// [TILE_Q][TILE_KV], rows P_STRIDE apart: weights times a constant. With two WEIGHT_PARTS, TILE_KV columns of what rounding took from
-// them follow. Written by the lanes of each row, read by multiply-adds.
+// [TILE_Q][TILE_KV], rows P_STRIDE apart: weights times a constant. With two WEIGHT_PARTS, TILE_KV columns of what rounding takes
+// from them follow. Written by the lanes of each row, read by multiply-adds.
 var<workgroup> wg_weights: array<Element, TILE_Q * P_STRIDE>;
 // [0]: 1 if some row's sums must be rescaled in this tile. Set by any lane, read by all after a barrier, cleared before the next
 // tile. Four words, so that what follows lies at a multiple of 16 bytes.
@@ -114,10 +114,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let kept = drop_weights(p, position, i, visited.kv_first + t) * weight_scale;
             scores[g] = kept;
             /*unroll*/ for (var c = 0u; c < 4u; c++) {
-                let rounded = Element(kept[c]);
-                wg_weights[row * P_STRIDE + t + c] = rounded;
-                if (WEIGHT_PARTS == 2u) {
-                    wg_weights[row * P_STRIDE + TILE_KV + t + c] = Element(kept[c] - f32(rounded));
+                if (WEIGHT_PARTS == 1u) {
+                    wg_weights[row * P_STRIDE + t + c] = Element(kept[c]);
+                } else {
+                    // The bits of a half, and the rest. By its bits, since compilers may take it that a conversion loses nothing.
+                    let upper = bitcast<f32>(bitcast<u32>(kept[c]) & 0xffffe000u);
+                    wg_weights[row * P_STRIDE + t + c] = Element(upper);
+                    wg_weights[row * P_STRIDE + TILE_KV + t + c] = Element(kept[c] - upper);
                 }
             }
         }

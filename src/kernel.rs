@@ -390,7 +390,7 @@ fn attention_constants(
         ]);
     } else if skeleton == Skeleton::Matrix {
         let size = tile.matrix_size();
-        let [d_stride, v_stride, s_stride, p_stride] = tile.matrix_strides(shape.head_dim);
+        let [d_stride, v_stride, s_stride, p_stride] = tile.matrix_strides(shape.head_dim, problem.dtypes().out);
         constants.extend([
             ("ROW_LANES", tile.tx),
             ("KEYS4", tile.d4_chunk),
@@ -406,7 +406,7 @@ fn attention_constants(
             ("S_STRIDE", s_stride),
             ("P_STRIDE", p_stride),
             ("KV_ELEMENTS", tile.matrix_kv_elements(&shape)),
-            ("WEIGHT_PARTS", tile.weight_parts()),
+            ("WEIGHT_PARTS", tile.weight_parts(problem.dtypes().out)),
             ("HEAD_DIM", shape.head_dim),
             ("HEAD_DIM_V", shape.head_dim_v),
             ("D4", shape.head_dim.div_ceil(4)),

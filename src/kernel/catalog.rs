@@ -4,7 +4,7 @@
 //! hook, while two files that do not fit together show it wherever they meet: so [`kernels`] lists few kernels that together
 //! hold every combination of the settings of any two axes, or three, or as many as one asks for.
 //!
-//! [`planned`] and [`tuned`] list kernels as plans take them, with names.
+//! [`planned`], [`tuned`] and [`tuned_matrices`] list kernels as plans take them, with names.
 
 mod planned;
 
@@ -20,7 +20,7 @@ use crate::problem::{
 };
 use crate::rope::{RopeFrequencies, RopePairing, RopePositions};
 
-pub use planned::{Named, planned, tuned};
+pub use planned::{Named, planned, tuned, tuned_matrices};
 
 /// All that a kernel's text depends on besides its skeleton.
 #[derive(Clone, Debug)]

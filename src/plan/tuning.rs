@@ -305,9 +305,9 @@ impl Tile {
         let tile_q = q_squares * matrix.size();
         Tile {
             name: match matrix {
-                MatrixShape::F16Size16 => "matrix 16x16 f16",
-                MatrixShape::F16Size8 => "matrix 8x8 f16",
-                MatrixShape::F32Size8 => "matrix 8x8 f32",
+                MatrixShape::F16Size16 => "16x16 f16",
+                MatrixShape::F16Size8 => "8x8 f16",
+                MatrixShape::F32Size8 => "8x8 f32",
             },
             family: Family::Matrix,
             tier: Tier::Extended,
@@ -334,10 +334,11 @@ impl Tile {
         16 / self.matrix.map_or(4, MatrixShape::element_bytes)
     }
 
-    /// In how many parts a weight is multiplied: halves keep 11 bits of it, and as many again of the rest.
-    pub(crate) fn weight_parts(&self) -> u32 {
+    /// In how many parts a weight is multiplied. A half keeps 11 bits of it, which is what an out of so many bits or fewer asks for:
+    /// twice the error of its own rounding. For one of singles the next 11 bits are multiplied too.
+    pub(crate) fn weight_parts(&self, out: DType) -> u32 {
         match self.matrix.map(MatrixShape::element_bytes) {
-            Some(2) => 2,
+            Some(2) if out == DType::F32 => 2,
             _ => 1,
         }
     }
@@ -350,19 +351,19 @@ impl Tile {
     }
 
     /// Elements from one row of query or key to the next in workgroup memory, of transposed values, of scores and of weights.
-    pub(crate) fn matrix_strides(&self, head_dim: u32) -> [u32; 4] {
+    pub(crate) fn matrix_strides(&self, head_dim: u32, out: DType) -> [u32; 4] {
         let (pad, tile_kv) = (self.matrix_pad(), self.tile_kv());
         [
             head_dim.next_multiple_of(self.matrix_size()) + pad,
             tile_kv + pad,
             tile_kv + 4,
-            self.weight_parts() * tile_kv + pad,
+            self.weight_parts(out) * tile_kv + pad,
         ]
     }
 
     /// Elements of workgroup memory that hold keys, then values.
     pub(crate) fn matrix_kv_elements(&self, shape: &AttentionShape) -> u32 {
-        let [d_stride, v_stride, ..] = self.matrix_strides(shape.head_dim);
+        let [d_stride, v_stride, ..] = self.matrix_strides(shape.head_dim, DType::F32);
         let channels = self.v_squares(shape.head_dim_v) * self.matrix_size();
         self.tile_kv().saturating_mul(d_stride).max(channels * v_stride)
     }
@@ -523,7 +524,7 @@ impl Tile {
     /// Workgroup memory of the fused kernel, the largest of them all.
     pub fn workgroup_bytes(&self, shape: &AttentionShape) -> u32 {
         if let Some(matrix) = self.matrix {
-            let [d_stride, _, s_stride, p_stride] = self.matrix_strides(shape.head_dim);
+            let [d_stride, _, s_stride, p_stride] = self.matrix_strides(shape.head_dim, DType::F32);
             let rows = self.tile_q.saturating_mul(d_stride.saturating_add(p_stride));
             let elements = rows.saturating_add(self.matrix_kv_elements(shape));
             // And two flags of four words each.
