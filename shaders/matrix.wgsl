@@ -23,7 +23,7 @@ const MOST_RISE: f32 = 5.545177444479562;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32,
-    @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32) {
+    @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) lanes: u32) {
     let number = workgroup_number(workgroup);
     if (number >= params.workgroups) {
         return;
@@ -32,8 +32,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (is_behind_end(position)) {
         return;
     }
-    // How many subgroups share a row, which of these this is, and how many squares of channels each has.
-    let parts = subgroups / Q_SQUARES;
+    // How many subgroups share a row, which of these this is, and how many squares of channels each has. Some compilers know the size
+    // of a subgroup, and not the number.
+    let parts = THREADS / lanes / Q_SQUARES;
     let part = subgroup / Q_SQUARES;
     let first_row = subgroup % Q_SQUARES * MATRIX;
     let slots = V_SQUARES / parts;

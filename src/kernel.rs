@@ -390,6 +390,7 @@ fn attention_constants(
         ]);
     } else if skeleton == Skeleton::Matrix {
         let size = tile.matrix_size();
+        let lanes_of = |row4: u32| 1 << (row4 | tile.threads()).trailing_zeros();
         let [d_stride, v_stride, s_stride, p_stride] = tile.matrix_strides(shape.head_dim, problem.dtypes().out);
         constants.extend([
             ("ROW_LANES", tile.tx),
@@ -405,6 +406,9 @@ fn attention_constants(
             ("V_STRIDE", v_stride),
             ("S_STRIDE", s_stride),
             ("P_STRIDE", p_stride),
+            // The largest powers of two that divide the vec4 of a row and the invocations.
+            ("D_LANES", lanes_of(shape.head_dim.div_ceil(size) * size / 4)),
+            ("V_LANES", lanes_of(tile.v_squares(shape.head_dim_v) * size / 4)),
             ("KV_ELEMENTS", tile.matrix_kv_elements(&shape)),
             ("WEIGHT_PARTS", tile.weight_parts(problem.dtypes().out)),
             ("HEAD_DIM", shape.head_dim),

@@ -111,7 +111,6 @@ impl Plan {
     /// A plan with these tiles of fused kernels, or with the built-in ones if these were measured but do not do.
     fn with_tiles(problem: &Problem, caps: &DeviceCaps, tile: &Tile, tiles: &FusedTiles<'_>) -> Result<Self> {
         let built_in = || Self::with_tiles(problem, caps, tile, &FusedTiles::built_in(problem, caps, tile));
-        let shape = problem.shape();
         let mut reasons = Vec::new();
         let FusedTiles { split, unsplit, tuned } = tiles;
         let mut fused_tile = split.as_ref().map_or(unsplit, |(split, _)| split);
@@ -145,7 +144,7 @@ impl Plan {
             shown.tile_q,
             shown.tile_kv(),
             shown.threads(),
-            shown.workgroup_bytes(&shape),
+            shown.workgroup_bytes_for(problem),
             caps.tier,
         ));
         if let Some(choice) = tuned {

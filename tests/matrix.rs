@@ -357,8 +357,7 @@ fn tiles_fit_the_subgroups_and_the_memory() {
                     );
                     continue;
                 }
-                let shape = plan.problem().shape();
-                assert!(tile.workgroup_bytes(&shape) <= 32 << 10, "{plan}");
+                assert!(tile.workgroup_bytes_for(plan.problem()) <= 32 << 10, "{plan}");
                 let squares = tile.tile_q / tile.matrix_size();
                 for lanes in [least, most] {
                     let subgroups = tile.threads() / lanes;

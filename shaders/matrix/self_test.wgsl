@@ -6,7 +6,7 @@
 
 // [trips, the trip that doubles the sums, then a and b, each [MATRIX][MATRIX] by rows]: small whole numbers.
 @group(0) @binding(1) var<storage, read> given: array<u32>;
-// [subgroups, then of each subgroup [MATRIX][MATRIX] by rows]: as many as lie in the buffer.
+// [subgroups, or 0 if these are not all of subgroup_size, then of each subgroup [MATRIX][MATRIX] by rows]: as many as lie in the buffer.
 @group(0) @binding(2) var<storage, read_write> found: array<f32>;
 
 // a plus the number of the trip, by rows, and b transposed, by rows: written by all lanes, read by all subgroups.
@@ -17,7 +17,7 @@ var<workgroup> wg_sums: array<f32, SQUARES * MATRIX * MATRIX>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) lane: u32, @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32) {
+    @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_size) lanes: u32) {
     let own = min(subgroup, SQUARES - 1u) * MATRIX * MATRIX;
     var sums: MatrixC;
     let trips = given[0];
@@ -54,6 +54,6 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(subgroup_id) subgro
         found[1u + n] = wg_sums[n];
     }
     if (lane == 0u) {
-        found[0] = f32(subgroups);
+        found[0] = select(0.0, f32(subgroups), subgroups * lanes == THREADS);
     }
 }

@@ -201,6 +201,9 @@ const MIN_MATRIX_SEQLEN_Q: u32 = 16;
 const MAX_MATRIX_V_SQUARES: u32 = 8;
 const MAX_MATRIX_KV_SQUARES: u32 = 4;
 
+/// Workgroup memory that a workgroup of the matrix family takes where that is enough.
+const MATRIX_WORKGROUP_BYTES: u32 = 32 << 10;
+
 /// Where a device has subgroups of two sizes, two of the smaller ones share what one of the larger has alone.
 const MAX_MATRIX_PARTS: u32 = 2;
 
@@ -283,21 +286,26 @@ impl Tile {
             return None;
         }
         let row_lanes = lanes / size;
-        let fits = |tile: &Tile| {
-            tile.threads() <= caps.limits.max_invocations
-                && tile.workgroup_bytes(&shape) <= caps.limits.max_workgroup_bytes
+        // As much as two workgroups of a compute unit can have, if that does.
+        let limit = caps.limits.max_workgroup_bytes;
+        let fits = |tile: &Tile, most_bytes: u32| {
+            tile.threads() <= caps.limits.max_invocations && tile.workgroup_bytes_for(problem) <= most_bytes.min(limit)
         };
         let most_kv_squares = (16 * row_lanes / size).clamp(MAX_MATRIX_PARTS, MAX_MATRIX_KV_SQUARES);
         let candidates = [4, 2, 1]
             .into_iter()
             .flat_map(|q_squares| [most_kv_squares, MAX_MATRIX_PARTS].map(|kv_squares| (q_squares, kv_squares)));
-        candidates
+        let tiles: Vec<Tile> = candidates
             .filter(|&(q_squares, kv_squares)| {
                 let half_does = q_squares > 1 && q_squares / 2 * size >= shape.seqlen_q;
                 !half_does && (kv_squares * size).is_multiple_of(4 * row_lanes)
             })
             .map(|(q_squares, kv_squares)| Self::matrix(matrix, row_lanes, q_squares, kv_squares))
-            .find(fits)
+            .collect();
+        let found = [MATRIX_WORKGROUP_BYTES, u32::MAX]
+            .into_iter()
+            .find_map(|most_bytes| tiles.iter().find(|tile| fits(tile, most_bytes)));
+        found.cloned()
     }
 
     /// The tile of the matrix family: `q_squares` matrices of rows times `kv_squares` of keys, `row_lanes` invocations a row.
@@ -523,15 +531,8 @@ impl Tile {
 
     /// Workgroup memory of the fused kernel, the largest of them all.
     pub fn workgroup_bytes(&self, shape: &AttentionShape) -> u32 {
-        if let Some(matrix) = self.matrix {
-            let [d_stride, _, s_stride, p_stride] = self.matrix_strides(shape.head_dim, DType::F32);
-            let rows = self.tile_q.saturating_mul(d_stride.saturating_add(p_stride));
-            let elements = rows.saturating_add(self.matrix_kv_elements(shape));
-            // And two flags of four words each.
-            let words = self.tile_q * s_stride + self.threads() + 8;
-            return elements
-                .saturating_mul(matrix.element_bytes())
-                .saturating_add(4 * words);
+        if self.matrix.is_some() {
+            return self.matrix_bytes(shape, DType::F32);
         }
         if self.family != Family::Tile {
             return 0;
@@ -541,6 +542,24 @@ impl Tile {
         let weights = self.tile_q * self.p_stride();
         let vec4s = query.saturating_add(keys + weights);
         vec4s.saturating_mul(16).saturating_add(4 * self.tile_q * self.tx + 16)
+    }
+
+    /// The same for a problem: in how many parts weights are multiplied is a matter of out's storage.
+    pub fn workgroup_bytes_for(&self, problem: &Problem) -> u32 {
+        match self.matrix {
+            Some(_) => self.matrix_bytes(&problem.shape(), problem.dtypes().out),
+            None => self.workgroup_bytes(&problem.shape()),
+        }
+    }
+
+    fn matrix_bytes(&self, shape: &AttentionShape, out: DType) -> u32 {
+        let [d_stride, _, s_stride, p_stride] = self.matrix_strides(shape.head_dim, out);
+        let rows = self.tile_q.saturating_mul(d_stride.saturating_add(p_stride));
+        let elements = rows.saturating_add(self.matrix_kv_elements(shape));
+        // And two flags of four words each.
+        let words = self.tile_q * s_stride + self.threads() + 8;
+        let element_bytes = self.matrix.map_or(4, MatrixShape::element_bytes);
+        elements.saturating_mul(element_bytes).saturating_add(4 * words)
     }
 
     /// Loop trips of one invocation for one tile of keys, at most, all its loops counted together.
