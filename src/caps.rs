@@ -48,11 +48,19 @@ pub enum Family {
     /// For few query rows: the keys cut into runs visited side by side, rows that share a key/value head visited together:
     /// `shaders/split.wgsl`.
     Split,
+    /// Products of matrices that a subgroup computes together, for GPUs with units for these: `shaders/matrix.wgsl`.
+    Matrix,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 4] = [Family::Tile, Family::Broadcast, Family::Uniform, Family::Split];
+    pub const ALL: [Family; 5] = [
+        Family::Tile,
+        Family::Broadcast,
+        Family::Uniform,
+        Family::Split,
+        Family::Matrix,
+    ];
 }
 
 impl fmt::Display for Family {
@@ -62,6 +70,64 @@ impl fmt::Display for Family {
             Family::Broadcast => "broadcast",
             Family::Uniform => "uniform",
             Family::Split => "split",
+            Family::Matrix => "matrix",
+        })
+    }
+}
+
+/// What matrices a subgroup multiplies together: `[size, size]` times `[size, size]`, summed in `f32`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum MatrixShape {
+    /// 16 x 16 of `f16`.
+    F16Size16,
+    /// 8 x 8 of `f16`.
+    F16Size8,
+    /// 8 x 8 of `f32`.
+    F32Size8,
+}
+
+impl MatrixShape {
+    /// All of them, those that plans prefer first.
+    pub const ALL: [MatrixShape; 3] = [MatrixShape::F16Size16, MatrixShape::F16Size8, MatrixShape::F32Size8];
+
+    /// Rows and columns.
+    pub const fn size(self) -> u32 {
+        match self {
+            MatrixShape::F16Size16 => 16,
+            MatrixShape::F16Size8 | MatrixShape::F32Size8 => 8,
+        }
+    }
+
+    /// Bytes of an element of what is multiplied.
+    pub const fn element_bytes(self) -> u32 {
+        match self {
+            MatrixShape::F16Size16 | MatrixShape::F16Size8 => 2,
+            MatrixShape::F32Size8 => 4,
+        }
+    }
+
+    /// Whether an adapter lists it.
+    fn is_listed(self, listed: &[wgpu::CooperativeMatrixProperties]) -> bool {
+        let size = self.size();
+        let input = match self.element_bytes() {
+            2 => wgpu::CooperativeScalarType::F16,
+            _ => wgpu::CooperativeScalarType::F32,
+        };
+        listed.iter().any(|one| {
+            [one.m_size, one.n_size, one.k_size] == [size; 3]
+                && one.ab_type == input
+                && one.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    }
+}
+
+impl fmt::Display for MatrixShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MatrixShape::F16Size16 => "16x16 f16",
+            MatrixShape::F16Size8 => "8x8 f16",
+            MatrixShape::F32Size8 => "8x8 f32",
         })
     }
 }
@@ -111,6 +177,9 @@ pub struct DeviceCaps {
     pub shader_f16: bool,
     /// Whether shaders may use integers of 64 bits.
     pub shader_int64: bool,
+    /// What matrices a subgroup multiplies together, in [`MatrixShape::ALL`]'s order: those that the adapter lists, where the device has
+    /// `EXPERIMENTAL_COOPERATIVE_MATRIX` and an engine found that it multiplies right. Without any, no plan has the matrix family.
+    pub matrix_shapes: Vec<MatrixShape>,
     /// Only kernels of this family, where the device has what they need: for tests and measurements.
     pub only_family: Option<Family>,
     /// Tiles that were measured on this device; plans try them before the built-in rows.
@@ -197,6 +266,7 @@ impl Default for DeviceCaps {
             subgroup_sizes: None,
             shader_f16: false,
             shader_int64: false,
+            matrix_shapes: Vec::new(),
             only_family: None,
             tuning: None,
             timestamps: false,
@@ -243,6 +313,7 @@ impl DeviceCaps {
             subgroup_sizes,
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             shader_int64: features.contains(wgpu::Features::SHADER_INT64),
+            matrix_shapes: Vec::new(),
             only_family: None,
             tuning: None,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -273,7 +344,26 @@ impl DeviceCaps {
             self.subgroup_sizes = None;
             self.shader_f16 = false;
             self.shader_int64 = false;
+            self.matrix_shapes.clear();
         }
+        self
+    }
+
+    /// Notes what matrices a device of these features multiplies, of those that its adapter lists:
+    /// [`wgpu::Adapter::cooperative_matrix_properties`].
+    #[must_use]
+    pub fn with_matrices(mut self, features: wgpu::Features, listed: &[wgpu::CooperativeMatrixProperties]) -> Self {
+        // Kernels count the workgroup's subgroups, and give each a share. llvmpipe of Mesa 26 lists matrices at any width of its
+        // vectors, but makes no device with them at 4 lanes, and crashes when it compiles kernels with them for 16.
+        let works = match self.driver.starts_with("llvmpipe") {
+            true => self.subgroup_sizes == Some((8, 8)),
+            false => self.subgroup_sizes.is_some(),
+        };
+        let has =
+            works && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && self.tier > Tier::Portable;
+        let usable =
+            |shape: &MatrixShape| has && shape.is_listed(listed) && (shape.element_bytes() == 4 || self.shader_f16);
+        self.matrix_shapes = MatrixShape::ALL.into_iter().filter(usable).collect();
         self
     }
 }
@@ -346,6 +436,48 @@ mod tests {
         assert!(!on("dx12", Some((32, 32))).lanes_in_order(8));
         assert_eq!(wgpu::Backend::Vulkan.to_string(), "vulkan");
         assert_eq!(wgpu::Backend::Metal.to_string(), "metal");
+    }
+
+    #[test]
+    fn matrices_are_those_that_are_listed_and_work() {
+        let listed = |size, ab_type, cr_type| wgpu::CooperativeMatrixProperties {
+            m_size: size,
+            n_size: size,
+            k_size: size,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        };
+        use wgpu::CooperativeScalarType::{F16, F32};
+        let all = [listed(8, F32, F32), listed(16, F16, F32), listed(8, F16, F16)];
+        let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let device = |driver: &str, lanes| DeviceCaps {
+            driver: driver.to_owned(),
+            tier: Tier::Extended,
+            subgroup_sizes: Some(lanes),
+            shader_f16: true,
+            ..DeviceCaps::default()
+        };
+        let shapes = |caps: DeviceCaps| caps.with_matrices(feature, &all).matrix_shapes;
+        assert_eq!(
+            shapes(device("radv", (32, 64))),
+            [MatrixShape::F16Size16, MatrixShape::F32Size8]
+        );
+        assert_eq!(shapes(device("llvmpipe Mesa 26.1.6", (8, 8))).len(), 2);
+        assert_eq!(shapes(device("llvmpipe Mesa 26.1.6", (4, 4))), []);
+        assert_eq!(shapes(device("llvmpipe Mesa 26.1.6", (16, 16))), []);
+        let without_f16 = DeviceCaps {
+            shader_f16: false,
+            ..device("radv", (32, 64))
+        };
+        assert_eq!(shapes(without_f16), [MatrixShape::F32Size8]);
+        let caps = device("radv", (32, 64));
+        assert_eq!(
+            caps.clone().with_matrices(wgpu::Features::empty(), &all).matrix_shapes,
+            []
+        );
+        let lowered = caps.with_matrices(feature, &all).at_most(Tier::Portable);
+        assert_eq!(lowered.matrix_shapes, []);
     }
 
     #[test]

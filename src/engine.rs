@@ -10,6 +10,8 @@ use crate::encode::BoundAttention;
 use crate::error::{Error, Operand, Result};
 use crate::gpu::{Gpu, MemoryUse};
 use crate::kernel::binding_of;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::matrices;
 use crate::pipeline::{PipelineCache, TextOptions};
 use crate::plan::Plan;
 use crate::problem::{AttentionDescriptor, DType, HostInputs, Problem};
@@ -124,7 +126,8 @@ impl Engine {
         Ok(engine.with_tuning(tuning).with_pipelines(descriptor.pipelines))
     }
 
-    /// A device of our own on this adapter, with its best limits and the features that kernels may use. Reads and writes no file:
+    /// A device of our own on this adapter, with its best limits and the features that kernels may use; `EXPERIMENTAL_COOPERATIVE_MATRIX`
+    /// is among them, and tested, where the adapter has it ([`DeviceCaps::matrix_shapes`]). Reads and writes no file:
     /// see [`with_tuning`](Self::with_tuning) and [`with_pipelines`](Self::with_pipelines).
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self> {
         let info = adapter.get_info();
@@ -133,33 +136,45 @@ impl Engine {
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::PIPELINE_CACHE;
-        let required_features = adapter.features() & useful;
+        let plain_features = adapter.features() & useful;
         let required_limits = adapter.limits();
-        let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("wgpu-attention"),
-                required_features,
-                required_limits: required_limits.clone(),
-                ..Default::default()
-            })
-            .await
-            .map_err(|error| Error::NoDevice {
-                adapter: info.name.clone(),
-                message: error.to_string(),
-            })?;
-        let caps = DeviceCaps::from_wgpu(&info, required_features, &required_limits);
+        let listed = adapter.cooperative_matrix_properties();
+        let caps_with =
+            |features| DeviceCaps::from_wgpu(&info, features, &required_limits).with_matrices(features, &listed);
+        let mut required_features = plain_features;
+        if !caps_with(adapter.features()).matrix_shapes.is_empty() {
+            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
+        let mut requested = request_device(adapter, required_features, &required_limits).await;
+        if requested.is_err() && required_features != plain_features {
+            required_features = plain_features;
+            requested = request_device(adapter, required_features, &required_limits).await;
+        }
+        let (device, queue) = requested.map_err(|error| Error::NoDevice {
+            adapter: info.name.clone(),
+            message: error.to_string(),
+        })?;
+        let caps = caps_with(required_features);
         tracing::info!(adapter = %caps.name, driver = %caps.driver, tier = %caps.tier, "using");
-        Ok(Self::assemble(Gpu::owned(device, queue), caps))
+        let gpu = Gpu::owned(device, queue);
+        #[cfg(not(target_arch = "wasm32"))]
+        let caps = matrices::proven(&gpu, caps, Wait::Elsewhere).await;
+        Ok(Self::assemble(gpu, caps))
     }
 
     /// Shares a device that the caller made, with the limits and features that it was made with.
     ///
     /// The device's lost callback and error handler stay the caller's. wgpu's errors during calls of this crate still
-    /// come back as [`Error`]. Reads and writes no file: see [`with_tuning`](Self::with_tuning) and
+    /// come back as [`Error`]. Where the device has `EXPERIMENTAL_COOPERATIVE_MATRIX`, blocks until a short test of it has run. Reads and
+    /// writes no file: see [`with_tuning`](Self::with_tuning) and
     /// [`with_pipelines`](Self::with_pipelines).
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        let caps = DeviceCaps::from_wgpu(&adapter.get_info(), device.features(), &device.limits());
-        Self::assemble(Gpu::shared(device, queue), caps)
+        let caps = DeviceCaps::from_wgpu(&adapter.get_info(), device.features(), &device.limits())
+            .with_matrices(device.features(), &adapter.cooperative_matrix_properties());
+        let gpu = Gpu::shared(device, queue);
+        #[cfg(not(target_arch = "wasm32"))]
+        let caps = pollster::block_on(matrices::proven(&gpu, caps, Wait::Here));
+        Self::assemble(gpu, caps)
     }
 
     /// The same device with plans that use no more than a tier allows.
@@ -484,6 +499,30 @@ impl Engine {
     pub fn wait(&self) -> Result<()> {
         pollster::block_on(readback::wait_idle(self.gpu(), Wait::Here))
     }
+}
+
+#[allow(
+    unsafe_code,
+    reason = "cooperative matrices are an experimental feature of wgpu: a self-test of them runs before any kernel has them"
+)]
+async fn request_device(
+    adapter: &wgpu::Adapter,
+    required_features: wgpu::Features,
+    required_limits: &wgpu::Limits,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let experimental_features = match required_features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        // SAFETY: as the reason above says.
+        true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+        false => wgpu::ExperimentalFeatures::disabled(),
+    };
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("wgpu-attention"),
+        required_features,
+        required_limits: required_limits.clone(),
+        experimental_features,
+        ..Default::default()
+    };
+    adapter.request_device(&descriptor).await
 }
 
 const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE

@@ -27,7 +27,9 @@ pub enum Skeleton {
     Uniform,
     /// The same for few rows over many keys, by runs of keys: `shaders/split.wgsl`.
     Split,
-    /// After it: what the runs made of each row, joined: `shaders/join.wgsl`.
+    /// The same by products of matrices: `shaders/matrix.wgsl`.
+    Matrix,
+    /// After the split one: what the runs made of each row, joined: `shaders/join.wgsl`.
     Join,
     /// First of three: `shaders/scores.wgsl`.
     Scores,
@@ -49,11 +51,12 @@ pub enum Skeleton {
 
 impl Skeleton {
     /// All of them.
-    pub const ALL: [Skeleton; 12] = [
+    pub const ALL: [Skeleton; 13] = [
         Skeleton::Fused,
         Skeleton::Broadcast,
         Skeleton::Uniform,
         Skeleton::Split,
+        Skeleton::Matrix,
         Skeleton::Join,
         Skeleton::Scores,
         Skeleton::Softmax,
@@ -71,6 +74,7 @@ impl Skeleton {
             Skeleton::Broadcast => "broadcast",
             Skeleton::Uniform => "uniform",
             Skeleton::Split => "split",
+            Skeleton::Matrix => "matrix",
             Skeleton::Join => "join",
             Skeleton::Scores => "scores",
             Skeleton::Softmax => "softmax",
@@ -369,7 +373,7 @@ fn attention_constants(
             "TX",
             match skeleton {
                 // A hook's four keys are neighbours.
-                Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split => 1,
+                Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::Matrix => 1,
                 _ => tile.tx,
             },
         ),
@@ -393,6 +397,35 @@ fn attention_constants(
             ("KEYS4", tile.tx.div_ceil(4)),
             ("D4_LOADS", shape.head_dim.div_ceil(4).div_ceil(tile.ty)),
         ]);
+    } else if skeleton == Skeleton::Matrix {
+        let size = tile.matrix_size();
+        let lanes_of = |row4: u32| 1 << (row4 | tile.threads()).trailing_zeros();
+        let [d_stride, v_stride, s_stride, p_stride] = tile.matrix_strides(shape.head_dim, problem.dtypes().out);
+        constants.extend([
+            ("ROW_LANES", tile.tx),
+            ("KEYS4", tile.d4_chunk),
+            ("TILE_KV4", tile.tile_kv() / 4),
+            ("MATRIX", size),
+            ("MATRIX4", size / 4),
+            ("Q_SQUARES", tile.tile_q / size),
+            ("KV_SQUARES", tile.tile_kv() / size),
+            ("D_SQUARES", shape.head_dim.div_ceil(size)),
+            ("V_SQUARES", tile.v_squares(shape.head_dim_v)),
+            ("D_STRIDE", d_stride),
+            ("V_STRIDE", v_stride),
+            ("S_STRIDE", s_stride),
+            ("P_STRIDE", p_stride),
+            // The largest powers of two that divide the vec4 of a row and the invocations.
+            ("D_LANES", lanes_of(shape.head_dim.div_ceil(size) * size / 4)),
+            ("V_LANES", lanes_of(tile.v_squares(shape.head_dim_v) * size / 4)),
+            ("KV_ELEMENTS", tile.matrix_kv_elements(&shape)),
+            ("WEIGHT_PARTS", tile.weight_parts(problem.dtypes().out)),
+            ("HEAD_DIM", shape.head_dim),
+            ("HEAD_DIM_V", shape.head_dim_v),
+            ("D4", shape.head_dim.div_ceil(4)),
+            ("DV4", shape.head_dim_v.div_ceil(4)),
+            ("DV4_CHUNK", tile.chunk_channels(shape.head_dim_v) / 4),
+        ]);
     } else {
         constants.extend([
             ("KV_STRIDE", tile.kv_stride()),
@@ -404,7 +437,12 @@ fn attention_constants(
     }
     if matches!(
         skeleton,
-        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::Scores
+        Skeleton::Fused
+            | Skeleton::Broadcast
+            | Skeleton::Uniform
+            | Skeleton::Split
+            | Skeleton::Matrix
+            | Skeleton::Scores
     ) {
         let stage = match variant.emit {
             Emit::Stage(ScoreStage::Scaled) => 1,
@@ -429,6 +467,7 @@ fn attention_constants(
             | Skeleton::Broadcast
             | Skeleton::Uniform
             | Skeleton::Split
+            | Skeleton::Matrix
             | Skeleton::Scores
             | Skeleton::Linear
     );

@@ -255,6 +255,9 @@ mod timing;
 mod gpu;
 
 #[cfg(not(target_arch = "wasm32"))]
+mod matrices;
+
+#[cfg(not(target_arch = "wasm32"))]
 mod store;
 
 mod engine;
@@ -281,7 +284,7 @@ pub mod reference;
 
 pub use attention::Attention;
 pub use block_mask::{BlockIndices, BlockMaskBuilder, BlockMaskDescriptor, block_indices};
-pub use caps::{DeviceCaps, DeviceClass, Family, Tier};
+pub use caps::{DeviceCaps, DeviceClass, Family, MatrixShape, Tier};
 pub use encode::BoundAttention;
 #[cfg(not(target_arch = "wasm32"))]
 pub use engine::adapters;

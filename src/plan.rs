@@ -113,7 +113,6 @@ impl Plan {
     /// A plan with these tiles of fused kernels, or with the built-in ones if these were measured but do not do.
     fn with_tiles(problem: &Problem, caps: &DeviceCaps, tile: &Tile, tiles: &FusedTiles<'_>) -> Result<Self> {
         let built_in = || Self::with_tiles(problem, caps, tile, &FusedTiles::built_in(problem, caps, tile));
-        let shape = problem.shape();
         let mut reasons = Vec::new();
         let FusedTiles { split, unsplit, tuned } = tiles;
         let mut fused_tile = split.as_ref().map_or(unsplit, |(split, _)| split);
@@ -147,7 +146,7 @@ impl Plan {
             shown.tile_q,
             shown.tile_kv(),
             shown.threads(),
-            shown.workgroup_bytes(&shape),
+            shown.workgroup_bytes_for(problem),
             caps.tier,
         ));
         if let Some(choice) = tuned {
@@ -306,7 +305,7 @@ impl Plan {
             self.tile_of(pass.skeleton),
             Variant {
                 parts: pass.runs.count > 1,
-                wide: self.shader_int64 && self.tile_of(pass.skeleton).family != Family::Tile,
+                wide: self.shader_int64 && !matches!(self.tile_of(pass.skeleton).family, Family::Tile | Family::Matrix),
                 resume: pass.resume,
                 lse: pass.lse != Lse::None,
                 emit: pass.emit,
@@ -416,7 +415,12 @@ pub(crate) fn tile_lists_extent(problem: &Problem, tile: &Tile) -> Result<Option
 fn is_fused(skeleton: Skeleton) -> bool {
     matches!(
         skeleton,
-        Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::TileLists
+        Skeleton::Fused
+            | Skeleton::Broadcast
+            | Skeleton::Uniform
+            | Skeleton::Split
+            | Skeleton::Matrix
+            | Skeleton::TileLists
     )
 }
 
@@ -426,6 +430,7 @@ fn fused_skeleton(tile: &Tile) -> Skeleton {
         Family::Broadcast => Skeleton::Broadcast,
         Family::Uniform => Skeleton::Uniform,
         Family::Split => Skeleton::Split,
+        Family::Matrix => Skeleton::Matrix,
         Family::Tile => Skeleton::Fused,
     }
 }

@@ -4,7 +4,7 @@ mod support;
 
 use support::inputs::Numbers;
 use support::run::{Mods, check, check_inputs, check_mods, run};
-use support::{OwnedInputs, engines, engines_and_gpus};
+use support::{OwnedInputs, engines, engines_and_gpus, matrix_engines};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionRope, AttentionShape, Broadcast, Capture, CaptureElement, CausalAlignment,
     DType, DTypes, Dropout, DropoutKeep, Engine, Error, HostInputs, KeyPadding, Layout, Layouts, Operand, Outputs,
@@ -26,7 +26,7 @@ fn both(descriptor: &Descriptor) -> [Descriptor; 2] {
 
 /// Each descriptor both ways, with lse and weights, on every engine.
 fn check_all(descriptors: &[Descriptor]) {
-    for (name, engine) in engines_and_gpus() {
+    for (name, engine) in engines_and_gpus().into_iter().chain(matrix_engines()) {
         for (seed, descriptor) in (0..).zip(descriptors) {
             for descriptor in both(descriptor) {
                 let outputs = Outputs {

@@ -51,6 +51,7 @@ fn validator(extensions: &[Extension]) -> naga::valid::Validator {
                 operations = naga::valid::SubgroupOperationSet::all();
             }
             Extension::Int64 => capabilities |= naga::valid::Capabilities::SHADER_INT64,
+            Extension::Matrices => capabilities |= naga::valid::Capabilities::COOPERATIVE_MATRIX,
         }
     }
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
@@ -74,6 +75,7 @@ fn used_extensions(text: &str) -> Vec<Extension> {
         Extension::F16 => words.clone().any(|word| word == "f16"),
         Extension::Subgroups => words.clone().any(|word| word.starts_with("subgroup")),
         Extension::Int64 => words.clone().any(|word| word == "u64"),
+        Extension::Matrices => words.clone().any(|word| word.starts_with("coop")),
     };
     Extension::ALL.iter().copied().filter(uses).collect()
 }
@@ -127,6 +129,9 @@ fn directives_are_what_naga_wants() {
             Extension::F16 => "const half = 0.5h; fn f(x: f16) -> f16 { return x * half; }",
             Extension::Subgroups => "fn f(x: f32) -> f32 { return subgroupAdd(x); }",
             Extension::Int64 => "fn f(x: u64) -> u32 { return u32(x >> 32u); }",
+            Extension::Matrices => {
+                "var<workgroup> w: array<f32, 64>; fn f() { var x: coop_mat8x8<f32, C>; coopStore(x, &w[0], 8u); }"
+            }
         };
         let text = |dialect| format!("{}\n{body}", extension.directive(dialect).unwrap_or_default());
         let module = naga::front::wgsl::parse_str(&text(Dialect::Native)).unwrap();

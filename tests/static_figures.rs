@@ -13,7 +13,7 @@ use std::process::Command;
 
 use digest::digest;
 use figures::{FIGURES, Row, Table};
-use wgpu_attention::kernel::catalog;
+use wgpu_attention::kernel::catalog::{self, Named};
 use wgpu_attention::kernel::source::{self, Dialect, Unroll};
 
 /// The GPUs that there are tables for.
@@ -24,14 +24,27 @@ const REFRESH: &str = "`tools/gpu-static.sh` refreshes the tables, and says what
 /// Needs no driver: the digest of a row is that of its kernel's text.
 #[test]
 fn every_tuned_kernel_has_its_row() {
-    let tuned = catalog::tuned().unwrap();
+    has_rows("benches/static", &GPUS, &catalog::tuned().unwrap());
+}
+
+/// Of these GPUs one has units for matrices.
+#[test]
+fn every_matrix_kernel_has_its_row() {
+    has_rows(
+        "benches/static/matrix",
+        &["navi31"],
+        &catalog::tuned_matrices().unwrap(),
+    );
+}
+
+fn has_rows(folder: &str, gpus: &[&str], tuned: &[Named]) {
     let texts: Vec<_> = tuned
         .iter()
         .map(|named| source::compose(&named.kernel, Unroll::Expanded, Dialect::Native).unwrap())
         .collect();
     let mut wrong = Vec::new();
-    for gpu in GPUS {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/static/{gpu}.csv"));
+    for gpu in gpus {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{folder}/{gpu}.csv"));
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; {REFRESH}", path.display()));
         let table = Table::parse(&text).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         assert!(!table.driver.is_empty(), "{gpu}: of no driver");

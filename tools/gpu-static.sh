@@ -44,7 +44,13 @@ in_root "$cargo" build --quiet --bin attn --example gpu-static
 if [ $# = 0 ]; then
     rm -rf "$folder"
     in_root "$cargo" run --quiet -- shaders --tuned --dump "$folder" --format wgsl --format spirv >/dev/null
-    figures --tables "$root/benches/static" --date "$(date +%F)" $option "$folder"/*.spv
+    worse=0
+    figures --tables "$root/benches/static" --date "$(date +%F)" $option "$folder"/*.spv || worse=1
+    # Of the GPUs that there are tables for, one has units for matrices.
+    in_root "$cargo" run --quiet -- shaders --tuned-matrices --dump "$folder/matrix" --format wgsl --format spirv >/dev/null
+    GPUS=navi31
+    figures --tables "$root/benches/static/matrix" --date "$(date +%F)" $option "$folder"/matrix/*.spv || worse=1
+    exit $worse
 else
     for file; do
         shift

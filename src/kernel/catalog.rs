@@ -4,13 +4,14 @@
 //! hook, while two files that do not fit together show it wherever they meet: so [`kernels`] lists few kernels that together
 //! hold every combination of the settings of any two axes, or three, or as many as one asks for.
 //!
-//! [`planned`] and [`tuned`] list kernels as plans take them, with names.
+//! [`planned`], [`tuned`] and [`tuned_matrices`] list kernels as plans take them, with names.
 
 mod planned;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
 
+use crate::caps::MatrixShape;
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, operations};
 use crate::plan::tuning::{TILES, Tile, UNIFORM};
 use crate::problem::{
@@ -19,7 +20,7 @@ use crate::problem::{
 };
 use crate::rope::{RopeFrequencies, RopePairing, RopePositions};
 
-pub use planned::{Named, planned, tuned};
+pub use planned::{Named, planned, tuned, tuned_matrices};
 
 /// All that a kernel's text depends on besides its skeleton.
 #[derive(Clone, Debug)]
@@ -28,6 +29,7 @@ struct Choice {
     tile: &'static Tile,
     broadcast_tile: &'static Tile,
     split_tile: &'static Tile,
+    matrix_tile: &'static Tile,
     variant: Variant,
 }
 
@@ -59,13 +61,22 @@ const SPLIT_TILES: [Tile; TILES.len()] = [
     Tile::split(8, 3, 1),
 ];
 
+/// Tiles of the matrix family: each shape of matrices, one invocation a row and several.
+const MATRIX_TILES: [Tile; TILES.len()] = [
+    Tile::matrix(MatrixShape::F16Size16, 2, 4, 2),
+    Tile::matrix(MatrixShape::F16Size8, 1, 4, 2),
+    Tile::matrix(MatrixShape::F32Size8, 4, 2, 4),
+    Tile::matrix(MatrixShape::F16Size16, 4, 2, 4),
+];
+
 /// Sizes of heads of query and key, and of value: multiples of four, odd, least, and more than a register tile holds.
 const HEAD_DIMS: [(u32, u32); 4] = [(64, 64), (1, 2), (128, 130), (130, 131)];
 
 /// The choices. A new hook joins by a line.
 const AXES: &[Axis] = &[
     axis(TILES.len(), |choice, i| {
-        (choice.tile, choice.broadcast_tile, choice.split_tile) = (&TILES[i], &BROADCAST_TILES[i], &SPLIT_TILES[i])
+        (choice.tile, choice.broadcast_tile, choice.split_tile) = (&TILES[i], &BROADCAST_TILES[i], &SPLIT_TILES[i]);
+        choice.matrix_tile = &MATRIX_TILES[i];
     }),
     axis(HEAD_DIMS.len(), |choice, i| {
         (choice.descriptor.shape.head_dim, choice.descriptor.shape.head_dim_v) = HEAD_DIMS[i];
@@ -253,7 +264,9 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
         descriptor: AttentionDescriptor {
             shape: AttentionShape::new(batch, heads, seqlen_q, seqlen_k, 1),
             algorithm: match skeleton {
-                Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split => Algorithm::Fused,
+                Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::Matrix => {
+                    Algorithm::Fused
+                }
                 Skeleton::Scores | Skeleton::Softmax | Skeleton::WeightedValues => Algorithm::ThreeKernels,
                 _ => Algorithm::Auto,
             },
@@ -263,6 +276,7 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
         tile: &TILES[0],
         broadcast_tile: &BROADCAST_TILES[0],
         split_tile: &SPLIT_TILES[0],
+        matrix_tile: &MATRIX_TILES[0],
         variant: Variant::default(),
     };
     for (axis, &setting) in AXES.iter().zip(row) {
@@ -279,6 +293,7 @@ fn kernel(skeleton: Skeleton, row: &[usize]) -> Option<KernelConfig> {
         Skeleton::Broadcast => choice.broadcast_tile,
         Skeleton::Uniform => &UNIFORM,
         Skeleton::Split => choice.split_tile,
+        Skeleton::Matrix => choice.matrix_tile,
         _ => choice.tile,
     };
     Some(KernelConfig::attention(skeleton, &problem, tile, choice.variant))

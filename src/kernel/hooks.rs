@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::Operand;
+use crate::caps::MatrixShape;
 use crate::kernel::{Emit, Skeleton, Variant};
 use crate::plan::tuning::Tile;
 use crate::problem::mods::OwnedMods;
@@ -50,6 +51,9 @@ pub(super) struct Hooks<'a> {
     /// Whether tiles that are open to every row have a loop of their own.
     loops: File,
     add: File,
+    /// What matrices are multiplied, and how values that are not finite are kept out of the products.
+    matrices: File,
+    matrix_guard: File,
     parts: bool,
     emit: File,
     mods: &'a OwnedMods,
@@ -158,6 +162,16 @@ impl<'a> Hooks<'a> {
                 "broadcast/add_guarded.wgsl",
                 "broadcast/add_plain.wgsl",
             ),
+            matrices: match tile.matrix {
+                Some(MatrixShape::F16Size16) => "matrix/halves_16.wgsl",
+                Some(MatrixShape::F16Size8) => "matrix/halves_8.wgsl",
+                Some(MatrixShape::F32Size8) | None => "matrix/singles_8.wgsl",
+            },
+            matrix_guard: pick(
+                problem.may_close(),
+                "matrix/guard_closed.wgsl",
+                "matrix/guard_none.wgsl",
+            ),
             parts: variant.parts,
             guard: pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl"),
             rows: pick(variant.shuffles, "tile/rows_shuffled.wgsl", "tile/rows_shared.wgsl"),
@@ -254,6 +268,25 @@ impl<'a> Hooks<'a> {
                 }
                 parts.extend([self.state, "split.wgsl"]);
             }
+            Skeleton::Matrix => {
+                parts.extend(rows);
+                parts.extend(bounds);
+                parts.push(self.fused_visit);
+                parts.extend([self.query, self.key]);
+                parts.extend(&self.turns);
+                parts.push(self.mask_mod());
+                parts.extend(&self.fused_block);
+                parts.extend(finish);
+                parts.extend([self.value, self.dropout]);
+                parts.extend(&self.out);
+                parts.extend([self.lse, self.acc, self.state, self.matrices, self.matrix_guard]);
+                parts.extend([
+                    "matrix/stage.wgsl",
+                    "matrix/scores.wgsl",
+                    "matrix/values.wgsl",
+                    "matrix.wgsl",
+                ]);
+            }
             Skeleton::Join => {
                 parts.extend(rows);
                 parts.extend(&self.out);
@@ -328,7 +361,12 @@ impl<'a> Hooks<'a> {
             ..
         } = self.mods;
         let called = match skeleton {
-            Skeleton::Fused | Skeleton::Broadcast | Skeleton::Uniform | Skeleton::Split | Skeleton::Scores => {
+            Skeleton::Fused
+            | Skeleton::Broadcast
+            | Skeleton::Uniform
+            | Skeleton::Split
+            | Skeleton::Matrix
+            | Skeleton::Scores => {
                 vec![("score_mod", score_mod), ("mask_mod", mask_mod)]
             }
             Skeleton::Softmax => vec![("prob_mod", prob_mod)],

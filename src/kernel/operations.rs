@@ -4,6 +4,7 @@ mod rope;
 
 pub use rope::{RopeAngleSource, RopeKernel, RopeStore, rope};
 
+use crate::caps::MatrixShape;
 use crate::kernel::KernelConfig;
 use crate::problem::DType;
 use crate::problem::mods::OwnedMods;
@@ -100,6 +101,29 @@ pub fn tensor_scatter(dtype: DType, circular: bool, write_indices: bool, wide: b
     )
 }
 
+/// How many subgroups' sums `shaders/matrix/self_test.wgsl` hands out.
+pub(crate) const SELF_TEST_SQUARES: u32 = 4;
+
+/// `shaders/matrix/self_test.wgsl`, in a workgroup of at least two subgroups of at most `lanes` invocations.
+pub fn matrix_self_test(matrix: MatrixShape, lanes: u32) -> KernelConfig {
+    let size = matrix.size();
+    let file = match matrix {
+        MatrixShape::F16Size16 => "matrix/halves_16.wgsl",
+        MatrixShape::F16Size8 => "matrix/halves_8.wgsl",
+        MatrixShape::F32Size8 => "matrix/singles_8.wgsl",
+    };
+    KernelConfig::operation(
+        "matrix_self_test",
+        vec![file, "matrix/self_test.wgsl"],
+        vec![
+            ("THREADS", 2 * lanes),
+            ("MATRIX", size),
+            ("STRIDE", size + 16 / matrix.element_bytes()),
+            ("SQUARES", SELF_TEST_SQUARES),
+        ],
+    )
+}
+
 /// Every kernel of the operations beside attention.
 pub fn all() -> Vec<KernelConfig> {
     let mut kernels = Vec::new();
@@ -126,6 +150,7 @@ pub fn all() -> Vec<KernelConfig> {
     let blocks = vec![("THREADS", THREADS), ("BLOCK_Q", 128), ("BLOCK_KV", 128)];
     kernels.push(KernelConfig::block_mask(blocks, &mods));
     kernels.extend(all_rope());
+    kernels.extend(MatrixShape::ALL.map(|matrix| matrix_self_test(matrix, 32)));
     kernels
 }
 

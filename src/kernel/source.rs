@@ -28,15 +28,22 @@ pub enum Extension {
     Subgroups,
     /// The type `u64`, which is naga's own.
     Int64,
+    /// Types and functions that begin with `coop`, which are naga's own.
+    Matrices,
 }
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 3] = [Extension::F16, Extension::Subgroups, Extension::Int64];
+    pub const ALL: [Extension; 4] = [
+        Extension::F16,
+        Extension::Subgroups,
+        Extension::Int64,
+        Extension::Matrices,
+    ];
 
     /// Whether a dialect has it at all.
     pub fn is_in(self, dialect: Dialect) -> bool {
-        self != Extension::Int64 || dialect == Dialect::Native
+        !matches!(self, Extension::Int64 | Extension::Matrices) || dialect == Dialect::Native
     }
 
     /// The line that switches it on, where the dialect wants one.
@@ -47,6 +54,10 @@ impl Extension {
             // naga 30 has the functions without the line, and refuses the line.
             (Extension::Subgroups, Dialect::Native) => None,
             (Extension::Int64, _) => None,
+            // naga takes the number of a subgroup for one that differs within it, and refuses products in a branch on it.
+            (Extension::Matrices, _) => {
+                Some("enable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);")
+            }
         }
     }
 }
@@ -176,6 +187,16 @@ parts! {
     "mask/padding_none.wgsl" [];
     "mask/window.wgsl" [];
     "mask/window_none.wgsl" [];
+    "matrix.wgsl" [] needs Subgroups, Matrices;
+    "matrix/guard_closed.wgsl" [];
+    "matrix/guard_none.wgsl" [];
+    "matrix/halves_16.wgsl" [] needs F16, Matrices;
+    "matrix/halves_8.wgsl" [] needs F16, Matrices;
+    "matrix/scores.wgsl" [] needs Matrices;
+    "matrix/self_test.wgsl" [1 Read, 2 ReadWrite] needs Subgroups, Matrices;
+    "matrix/singles_8.wgsl" [] needs Matrices;
+    "matrix/stage.wgsl" [];
+    "matrix/values.wgsl" [] needs Matrices;
     "mods/environment.wgsl" [];
     "mods/mask_mod.wgsl" [];
     "mods/mask_mod_none.wgsl" [];

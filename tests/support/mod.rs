@@ -6,7 +6,7 @@ pub mod compare;
 pub mod inputs;
 pub mod run;
 
-use wgpu_attention::{DeviceCaps, DeviceClass, Engine, Family, Tier};
+use wgpu_attention::{DeviceCaps, DeviceClass, Engine, Family, MatrixShape, Tier};
 
 pub use compare::{Tolerance, compare};
 pub use inputs::OwnedInputs;
@@ -53,12 +53,35 @@ pub fn engines_of_every_family() -> Vec<(String, Engine)> {
             }
             let caps = DeviceCaps {
                 only_family: Some(family),
+                matrix_shapes: match family {
+                    Family::Matrix => matrix_shapes(&engine),
+                    _ => Vec::new(),
+                },
                 ..engine.caps().clone()
             };
             engines.push((format!("{name}, {family}"), engine.with_caps(caps)));
         }
     }
     engines
+}
+
+/// Every adapter that multiplies matrices, with plans of the matrix family only.
+pub fn matrix_engines() -> Vec<(String, Engine)> {
+    let mut engines = engines_of_every_family();
+    engines.retain(|(_, engine)| {
+        engine.caps().only_family == Some(Family::Matrix) && !engine.caps().matrix_shapes.is_empty()
+    });
+    engines
+}
+
+/// What matrices an adapter multiplies. llvmpipe lists `f16` alone, but multiplies `f32` too.
+pub fn matrix_shapes(engine: &Engine) -> Vec<MatrixShape> {
+    let caps = engine.caps();
+    let mut shapes = caps.matrix_shapes.clone();
+    if caps.name.contains("llvmpipe") && !shapes.is_empty() && !shapes.contains(&MatrixShape::F32Size8) {
+        shapes.push(MatrixShape::F32Size8);
+    }
+    shapes
 }
 
 /// The best adapter.

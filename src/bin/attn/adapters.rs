@@ -51,7 +51,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn describe(adapter: &wgpu::Adapter) -> Adapter {
-    let caps = DeviceCaps::from_wgpu(&adapter.get_info(), adapter.features(), &adapter.limits());
+    let caps = DeviceCaps::from_wgpu(&adapter.get_info(), adapter.features(), &adapter.limits())
+        .with_matrices(adapter.features(), &adapter.cooperative_matrix_properties());
     let limits = &caps.limits;
     let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let property = |name, value, why| Property { name, value, why };
@@ -93,6 +94,14 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
             "not used by a kernel yet",
         ),
         property("f16 arithmetic", yes_no(caps.shader_f16), "not used by a kernel yet"),
+        property(
+            "matrices",
+            match caps.matrix_shapes.is_empty() {
+                true => "no".into(),
+                false => (caps.matrix_shapes.iter().map(ToString::to_string).collect::<Vec<_>>()).join(", "),
+            },
+            "multiplied by a subgroup together, as the matrix family does",
+        ),
         property(
             "timestamps",
             yes_no(caps.timestamps),

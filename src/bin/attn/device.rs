@@ -24,6 +24,9 @@ pub struct DeviceOptions {
     /// Plan as if a software driver were a GPU
     #[arg(long)]
     pub as_gpu: bool,
+    /// Plan as if the device had no matrices (cooperative matrices, an experimental feature)
+    #[arg(long)]
+    pub no_matrix: bool,
     /// Only kernels of this family, where the device has what they need
     #[arg(long, value_name = "FAMILY")]
     pub family: Option<FamilyName>,
@@ -43,6 +46,8 @@ pub enum FamilyName {
     Uniform,
     /// Few query rows, the keys cut into runs
     Split,
+    /// Products of matrices that a subgroup computes together
+    Matrix,
 }
 
 /// A tier by name.
@@ -106,6 +111,7 @@ impl DeviceOptions {
             (self.no_f16, "--no-f16"),
             (self.no_subgroups, "--no-subgroups"),
             (self.as_gpu, "--as-gpu"),
+            (self.no_matrix, "--no-matrix"),
             (self.no_tuning, "--no-tuning"),
         ];
         arguments.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
@@ -131,11 +137,15 @@ impl DeviceOptions {
         if self.as_gpu && caps.class == DeviceClass::Cpu {
             caps.class = DeviceClass::Discrete;
         }
+        if self.no_matrix {
+            caps.matrix_shapes.clear();
+        }
         caps.only_family = self.family.map(|family| match family {
             FamilyName::Tile => Family::Tile,
             FamilyName::Broadcast => Family::Broadcast,
             FamilyName::Uniform => Family::Uniform,
             FamilyName::Split => Family::Split,
+            FamilyName::Matrix => Family::Matrix,
         });
         Ok(engine.with_caps(caps))
     }
@@ -161,7 +171,8 @@ mod tests {
 
     #[test]
     fn another_process_is_given_the_same_options() {
-        let given = "--adapter xy --tier portable --family split --no-f16 --no-subgroups --as-gpu --no-tuning";
+        let given =
+            "--adapter xy --tier portable --family split --no-f16 --no-subgroups --as-gpu --no-matrix --no-tuning";
         let parse = |words: Vec<String>| Only::parse_from(["attn".to_owned()].into_iter().chain(words)).device;
         let options = parse(given.split(' ').map(str::to_owned).collect());
         let again = parse(options.arguments());

@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Only the kernels of the tuning rows, with heads of 64 and 128 channels, causal and not
     #[arg(long, conflicts_with_all = ["combinations", "case"])]
     tuned: bool,
+    /// Only those of the matrix family, on a GPU that multiplies 16 x 16 halves
+    #[arg(long, conflicts_with_all = ["combinations", "case", "tuned"])]
+    tuned_matrices: bool,
     /// Only the kernels that plans for this case of `attn bench` take, on devices of each tier and class (may be repeated)
     #[arg(long, value_name = "NAME", conflicts_with = "combinations")]
     case: Vec<String>,
@@ -186,6 +189,9 @@ impl Report {
 fn kernels(arguments: &Arguments) -> anyhow::Result<Vec<Named>> {
     if arguments.tuned {
         return Ok(catalog::tuned()?);
+    }
+    if arguments.tuned_matrices {
+        return Ok(catalog::tuned_matrices()?);
     }
     if arguments.case.is_empty() {
         return Ok(numbered(arguments.combinations.into()));

@@ -1,6 +1,6 @@
 //! Kernels as plans take them, with names: for tables and for other compilers.
 
-use crate::caps::{CapsLimits, DeviceCaps, DeviceClass, Tier};
+use crate::caps::{CapsLimits, DeviceCaps, DeviceClass, MatrixShape, Tier};
 use crate::error::Result;
 use crate::kernel::KernelConfig;
 use crate::plan::Plan;
@@ -117,6 +117,36 @@ pub fn tuned() -> Result<Vec<Named>> {
             plan.passes()
                 .iter()
                 .for_each(|pass| name(&mut all, &plan, plan.kernel(pass)));
+        }
+    }
+    Ok(all)
+}
+
+/// The kernels of the matrix family, on a discrete GPU with subgroups of 32 and 64 invocations that multiplies 16 x 16 halves: with
+/// heads of 64 and 128 channels, causal and not, for many query rows; storage is `f16`.
+///
+/// # Errors
+/// None, unless the family fits no device.
+pub fn tuned_matrices() -> Result<Vec<Named>> {
+    let mut all = Vec::new();
+    for head_dim in [64, 128] {
+        for causal in [None, Some(CausalAlignment::LowerRight)] {
+            let problem = Problem::new(&AttentionDescriptor {
+                shape: AttentionShape::new(1, 8, MANY, MANY, head_dim),
+                dtypes: DTypes::all(DType::F16),
+                causal,
+                ..Default::default()
+            })?;
+            for caps in devices(&[DeviceClass::Discrete]).filter(|caps| caps.tier > Tier::Portable) {
+                let caps = DeviceCaps {
+                    matrix_shapes: vec![MatrixShape::F16Size16],
+                    ..caps
+                };
+                let plan = Plan::new(&problem, &caps)?;
+                plan.passes()
+                    .iter()
+                    .for_each(|pass| name(&mut all, &plan, plan.kernel(pass)));
+            }
         }
     }
     Ok(all)

@@ -34,7 +34,8 @@ impl<'a> FusedTiles<'a> {
     pub(crate) fn built_in(problem: &Problem, caps: &DeviceCaps, tile: &Tile) -> Self {
         Self {
             split: Tile::choose_split(problem, caps).map(|tile| (tile, SPLIT_WORKGROUPS)),
-            unsplit: Tile::choose_broadcast(problem, caps)
+            unsplit: Tile::choose_matrix(problem, caps)
+                .or_else(|| Tile::choose_broadcast(problem, caps))
                 .or_else(|| Tile::choose_uniform(problem, caps))
                 .unwrap_or_else(|| tile.clone()),
             tuned: None,
@@ -52,6 +53,8 @@ impl<'a> FusedTiles<'a> {
         if problem.shape().flops() < least_flops
             || problem.algorithm() == Algorithm::ThreeKernels
             || loads_per_score(problem)
+            // Which is no candidate yet.
+            || Tile::choose_matrix(problem, caps).is_some()
         {
             return None;
         }

@@ -101,6 +101,11 @@ pub fn msl(valid: &Valid, bindings: &[(u32, Access)]) -> anyhow::Result<Vec<u8>>
 
 /// DX12's language. Uniform, read-only and read-write buffers have registers of their own, each in the order of the bindings.
 pub fn hlsl(valid: &Valid, bindings: &[(u32, Access)]) -> anyhow::Result<Vec<u8>> {
+    let is_matrix = |ty: &naga::TypeInner| matches!(ty, naga::TypeInner::CooperativeMatrix { .. });
+    // naga panics at these.
+    if valid.module.types.iter().any(|(_, ty)| is_matrix(&ty.inner)) {
+        anyhow::bail!("naga has no cooperative matrices in HLSL");
+    }
     let mut options = hlsl::Options {
         shader_model: HLSL,
         fake_missing_bindings: false,
