@@ -357,8 +357,13 @@ fn kernels_are_written_in_other_languages() {
         files.len() + refused.len()
     );
     assert!(refused.iter().all(|one| one["why"].is_string()), "{refused:?}");
-    // Every language has all that the kernels use today.
-    assert_eq!(refused.len(), 0, "{refused:?}");
+    // Every language has all that the kernels use today, but HLSL no products of matrices.
+    let is_matrix = |one: &serde_json::Value| {
+        one["format"] == "hlsl" && one["kernel"].as_str().is_some_and(|name| name.starts_with("matrix"))
+    };
+    assert!(refused.iter().all(is_matrix), "{refused:?}");
+    let matrices = (files.iter()).filter(|(name, _)| name.starts_with("matrix") && name.ends_with(".spv"));
+    assert_eq!(refused.len(), matrices.count());
     for (name, contents) in &files {
         let text = String::from_utf8_lossy(contents);
         let right = match name.rsplit_once('.').unwrap().1 {
