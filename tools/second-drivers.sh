@@ -4,9 +4,11 @@
 #     tools/second-drivers.sh [--quick] [DRIVER...]     the oracle cases and every test; --quick is the cases alone
 #     tools/second-drivers.sh [DRIVER...] -- COMMAND    any command, with the driver chosen by its environment
 #
-# DRIVER (all, if none is named; with --quick the first):
+# DRIVER (the first two, if none is named; with --quick the first):
 #     swiftshader   Chromium's: subgroups of 4 lanes, no f16, 256 invocations, 10 storage buffers
 #     mesa          llvmpipe of Mesa 25 (Debian 12 has 22.3): compiles slowly, so its first run takes long
+#     mesa26        llvmpipe of Mesa 26, which has cooperative matrices: checked with the family that uses them. It comes with its own
+#                   C library, so what runs there is what cargo runs
 #     radv          AMD's driver of Mesa 25, which compiles without a GPU: only with a COMMAND (see tools/gpu-static.sh)
 #
 # They are taken out of Debian's packages, which apt checks, into a cache folder, once; nothing on this machine is installed or
@@ -70,6 +72,24 @@ fetch_swiftshader() (
 fetch_mesa() { mesa_driver lvp; }
 fetch_radv() { mesa_driver radeon; }
 
+# Newer than the C library of the systems that this runs on: with its own, and a program that starts others with that.
+fetch_mesa26() (
+    prepare_apt trixie trixie-backports
+    own_apt -y --download-only -t trixie-backports install mesa-vulkan-drivers libvulkan1 >&2
+    (cd "$apt/var/cache/apt/archives" && echo mesa-vulkan-drivers_*.deb)
+    for package in "$apt"/var/cache/apt/archives/*.deb; do
+        dpkg-deb -x "$package" "$folder/root"
+    done
+    mkdir "$folder/lib"
+    mv "$folder"/root/usr/lib/*-linux-*/*.so* "$folder/lib"
+    mv "$folder/lib/libvulkan_lvp.so" "$folder/driver.so"
+    rm -rf "$folder/root" "$folder"/lib/libvulkan_*
+    lib=$cache/mesa26/lib
+    loader=$(basename "$folder"/lib/ld-linux*.so*)
+    printf '#!/bin/sh\nexec "%s" --library-path "%s" "$@"\n' "$lib/$loader" "$lib" >"$folder/start"
+    chmod +x "$folder/start"
+)
+
 mesa_driver() ( # mesa_driver NAME
     prepare_apt bookworm bookworm-backports
     own_apt -y --download-only -t bookworm-backports install mesa-vulkan-drivers libvulkan1 >&2
@@ -111,14 +131,25 @@ on() ( # on DRIVER COMMAND...
     folder=$cache/$1
     shift
     export VK_ICD_FILENAMES="$folder/icd.json" VK_DRIVER_FILES="$folder/icd.json"
-    [ ! -d "$folder/lib" ] || export LD_LIBRARY_PATH="$folder/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    if [ -x "$folder/start" ]; then
+        host=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+        export "CARGO_TARGET_${host}_RUNNER=$folder/start"
+        set -- env -u LD_LIBRARY_PATH "$@"
+    elif [ -d "$folder/lib" ]; then
+        export LD_LIBRARY_PATH="$folder/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    fi
     "$@"
 )
 
 # Everything is built before: what runs with a driver's libraries is cargo and the tests, and no linker.
 check() { # check DRIVER
-    on "$1" "$cargo" run --quiet -- verify --cases "${ATTN_ORACLES:-tests/oracles}"
-    [ -n "$quick" ] || on "$1" "$cargo" test --tests
+    only=
+    tests=--tests
+    [ "$1" != mesa26 ] || { only='--family matrix' && tests='--test matrix'; }
+    # shellcheck disable=SC2086 # words
+    on "$1" "$cargo" run --quiet -- verify $only --cases "${ATTN_ORACLES:-tests/oracles}"
+    # shellcheck disable=SC2086 # words
+    [ -n "$quick" ] || on "$1" "$cargo" test $tests
 }
 
 if [ "${1:-}" = --fetch ]; then
@@ -130,7 +161,7 @@ drivers=
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=yes ;;
-        swiftshader | mesa | radv) drivers="$drivers $1" ;;
+        swiftshader | mesa | mesa26 | radv) drivers="$drivers $1" ;;
         --) break ;;
         *) usage ;;
     esac
