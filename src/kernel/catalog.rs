@@ -227,7 +227,8 @@ static FREQUENCIES: LazyLock<Option<RopeFrequencies>> =
 /// Batch, heads, query rows and keys. The text does not depend on them.
 const FULL: [u32; 4] = [1, 2, 3, 5];
 
-/// Kernels of every skeleton that together hold each possible combination of the settings of any `strength` choices.
+/// Kernels of every skeleton that together hold each possible combination of the settings of any `strength` choices, and each
+/// setting with all else plain.
 ///
 /// 1 is every shader file, tile and head size, once with each skeleton that it goes with; 2 is every pair of them. From the
 /// number of choices on it is all kernels, which are very many. The same call gives the same list.
@@ -246,7 +247,8 @@ pub fn kernels(strength: usize) -> Vec<KernelConfig> {
     let mut seen = HashSet::new();
     let mut kernels = Vec::new();
     for skeleton in Skeleton::ALL {
-        for row in cover(strength, &|row| kernel(skeleton, row).is_some()) {
+        let rows = cover(strength, &|row| kernel(skeleton, row).is_some());
+        for row in alone().into_iter().chain(rows) {
             let Some(kernel) = kernel(skeleton, &row) else { continue };
             if seen.insert(kernel.clone()) {
                 kernels.push(kernel);
@@ -255,6 +257,17 @@ pub fn kernels(strength: usize) -> Vec<KernelConfig> {
     }
     kernels.extend(operations::all());
     kernels
+}
+
+/// Every setting with all else plain: some files are only for kernels without much else.
+fn alone() -> Vec<Vec<usize>> {
+    let settings = (0..AXES.len()).flat_map(|axis| (0..AXES[axis].settings).map(move |setting| (axis, setting)));
+    let row = |(axis, setting)| {
+        let mut row = vec![0; AXES.len()];
+        row[axis] = setting;
+        row
+    };
+    settings.map(row).collect()
 }
 
 /// The kernel of a setting for each axis; `None` where no problem is like that.
