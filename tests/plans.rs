@@ -351,6 +351,34 @@ fn assert_narrowed(
 }
 
 /// A request of few bytes may ask for years of work: it is refused before its list of dispatches fills the memory.
+/// On software drivers a subgroup of eight lanes has as many rows an invocation as leave few of the last one's idle.
+#[test]
+fn lanes_have_rows_enough() {
+    let caps = DeviceCaps {
+        class: DeviceClass::Cpu,
+        tier: Tier::Extended,
+        subgroup_sizes: Some((8, 8)),
+        ..DeviceCaps::default()
+    };
+    for (rows, lane_rows) in [
+        (1, None),
+        (40, Some(5)),
+        (128, Some(4)),
+        (512, Some(6)),
+        (4096, Some(8)),
+    ] {
+        let shape = AttentionShape::new(1, 12, rows, 1024, 64);
+        let problem = Problem::new(&AttentionDescriptor {
+            shape,
+            ..Default::default()
+        })
+        .unwrap();
+        let plan = Plan::new(&problem, &caps).unwrap();
+        let broadcast = plan.passes()[0].skeleton == Skeleton::Broadcast;
+        assert_eq!(broadcast.then(|| plan.tile().rows()), lane_rows, "{rows} rows");
+    }
+}
+
 #[test]
 fn a_plan_without_end_is_refused() {
     let nothing = Layout::Strided(Strides {

@@ -151,6 +151,9 @@ const BROADCAST_ROWS: &[BroadcastRows] = &[
     },
 ];
 
+/// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Broadcast.
+const BROADCAST_LOADS_IN_ROWS: u32 = 2;
+
 /// The most rows of an invocation of the broadcast family.
 const MAX_BROADCAST_ROWS: u32 = 8;
 
@@ -242,7 +245,10 @@ impl Tile {
             true => affordable.min(MAX_BROADCAST_ROWS_LOADING),
             false => affordable,
         };
-        let mut rows = most_rows.min(shape.seqlen_q.div_ceil(lanes)).max(1);
+        // Each subgroup pays for its rows, and what two more would cost for the loads that they share; the last may have few rows.
+        let lane_rows = shape.seqlen_q.div_ceil(lanes).max(1);
+        let cost = |rows: &u32| u64::from(lane_rows.div_ceil(*rows)) * u64::from(rows + BROADCAST_LOADS_IN_ROWS);
+        let mut rows = (1..=most_rows.min(lane_rows)).min_by_key(cost).unwrap_or(1);
         if problem.block_mask().is_some() {
             // So that blocks are whole tiles.
             rows = 1 << rows.ilog2();
