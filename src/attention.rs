@@ -19,7 +19,7 @@ use crate::tensor::{Inputs, OutputBuffers, OutputTensors, Tensor};
 pub struct Attention {
     engine: Engine,
     plan: Plan,
-    /// One of each pass, for operands that begin at multiples of four elements.
+    /// One of each pass, for operands that begin at multiples of eight elements.
     pipelines: Vec<Arc<Pipeline>>,
     scores: Option<CountedBuffer>,
     lse_planes: Option<CountedBuffer>,

@@ -100,7 +100,7 @@ pub(crate) struct Binder<'a> {
     pub(crate) caps: &'a DeviceCaps,
     pub(crate) pipelines: &'a PipelineCache,
     pub(crate) plan: &'a Plan,
-    /// The pipelines of the plan's passes for operands at multiples of four elements, as far as somebody has kept them.
+    /// The pipelines of the plan's passes for operands at multiples of eight elements, as far as somebody has kept them.
     pub(crate) prepared: &'a [Arc<Pipeline>],
     /// The workspace's scores and lse planes, as far as the plan needs them.
     pub(crate) scores: Option<&'a CountedBuffer>,

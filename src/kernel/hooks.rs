@@ -162,11 +162,7 @@ impl<'a> Hooks<'a> {
                 "broadcast/add_guarded.wgsl",
                 "broadcast/add_plain.wgsl",
             ),
-            matrices: match tile.matrix {
-                Some(MatrixShape::F16Size16) => "matrix/halves_16.wgsl",
-                Some(MatrixShape::F16Size8) => "matrix/halves_8.wgsl",
-                Some(MatrixShape::F32Size8) | None => "matrix/singles_8.wgsl",
-            },
+            matrices: matrix_file(tile.matrix.unwrap_or(MatrixShape::F32Size8)),
             matrix_guard: pick(
                 problem.may_close(),
                 "matrix/guard_closed.wgsl",
@@ -417,6 +413,15 @@ fn turns(problem: &Problem) -> Vec<File> {
         Some(_) => &["rope/key_ids.wgsl", "rope/key_turned.wgsl"],
     });
     files
+}
+
+/// The file of what matrices are multiplied.
+pub(super) fn matrix_file(matrix: MatrixShape) -> File {
+    match matrix {
+        MatrixShape::F16Size16 => "matrix/halves_16.wgsl",
+        MatrixShape::F16Size8 => "matrix/halves_8.wgsl",
+        MatrixShape::F32Size8 => "matrix/singles_8.wgsl",
+    }
 }
 
 /// Whether an operand goes to workgroup memory as the `f16` numbers that it is stored as: not when it is turned on the way.

@@ -6,6 +6,7 @@ pub use rope::{RopeAngleSource, RopeKernel, RopeStore, rope};
 
 use crate::caps::MatrixShape;
 use crate::kernel::KernelConfig;
+use crate::kernel::hooks::matrix_file;
 use crate::problem::DType;
 use crate::problem::mods::OwnedMods;
 
@@ -107,14 +108,9 @@ pub(crate) const SELF_TEST_SQUARES: u32 = 4;
 /// `shaders/matrix/self_test.wgsl`, in a workgroup of at least two subgroups of at most `lanes` invocations.
 pub fn matrix_self_test(matrix: MatrixShape, lanes: u32) -> KernelConfig {
     let size = matrix.size();
-    let file = match matrix {
-        MatrixShape::F16Size16 => "matrix/halves_16.wgsl",
-        MatrixShape::F16Size8 => "matrix/halves_8.wgsl",
-        MatrixShape::F32Size8 => "matrix/singles_8.wgsl",
-    };
     KernelConfig::operation(
         "matrix_self_test",
-        vec![file, "matrix/self_test.wgsl"],
+        vec![matrix_file(matrix), "matrix/self_test.wgsl"],
         vec![
             ("THREADS", 2 * lanes),
             ("MATRIX", size),

@@ -1,0 +1,164 @@
+//! Tiles of the matrix family: the matrices that a subgroup multiplies, how many of them a workgroup has, and what lies in workgroup
+//! memory between their products.
+
+use super::Tile;
+use crate::Operand;
+use crate::caps::{DeviceCaps, DeviceClass, Family, MatrixShape, Tier};
+use crate::problem::{AttentionShape, DType, Problem};
+
+/// Where a device has subgroups of two sizes, two of the smaller ones share what one of the larger has alone.
+const MAX_MATRIX_PARTS: u32 = 2;
+
+/// The matrix family is for at least so many query rows; with fewer, most of a matrix would be empty.
+const MIN_MATRIX_SEQLEN_Q: u32 = 16;
+
+/// The most squares of value channels that the variables of `shaders/matrix.wgsl` hold, and of keys.
+const MAX_MATRIX_V_SQUARES: u32 = 8;
+const MAX_MATRIX_KV_SQUARES: u32 = 4;
+
+/// Workgroup memory that a workgroup of the matrix family takes where that is enough.
+const MATRIX_WORKGROUP_BYTES: u32 = 32 << 10;
+
+impl Tile {
+    /// A tile of the matrix family, if that is for this device and problem: by itself for many rows of halves on GPUs. Storage of more
+    /// bits is never rounded to halves, nor is what a rotary embedding makes of halves.
+    pub(crate) fn choose_matrix(problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
+        let shape = problem.shape();
+        let operands = [Operand::Query, Operand::Key, Operand::Value];
+        let halves =
+            operands.into_iter().all(|operand| problem.dtype(operand) == DType::F16) && problem.rope().is_none();
+        let matrix = (caps.matrix_shapes.iter().copied()).find(|matrix| match matrix.element_bytes() {
+            2 => halves && caps.shader_f16,
+            _ => true,
+        })?;
+        let wanted = match caps.only_family {
+            Some(only) => only == Family::Matrix,
+            None => {
+                caps.class != DeviceClass::Cpu && matrix.element_bytes() == 2 && shape.seqlen_q >= MIN_MATRIX_SEQLEN_Q
+            }
+        };
+        if !wanted {
+            return None;
+        }
+        let (least, most) = caps.subgroup_sizes?;
+        let size = matrix.size();
+        let lanes = most.max(size);
+        let parts = lanes / least.max(1);
+        if !(least.is_power_of_two() && most.is_power_of_two()) || parts > MAX_MATRIX_PARTS {
+            return None;
+        }
+        let row_lanes = lanes / size;
+        // As much as two workgroups of a compute unit can have, if that does.
+        let limit = caps.limits.max_workgroup_bytes;
+        let fits = |tile: &Tile, most_bytes: u32| {
+            tile.threads() <= caps.limits.max_invocations && tile.workgroup_bytes_for(problem) <= most_bytes.min(limit)
+        };
+        let most_kv_squares = (16 * row_lanes / size).clamp(MAX_MATRIX_PARTS, MAX_MATRIX_KV_SQUARES);
+        let candidates = [4, 2, 1]
+            .into_iter()
+            .flat_map(|q_squares| [most_kv_squares, MAX_MATRIX_PARTS].map(|kv_squares| (q_squares, kv_squares)));
+        let tiles: Vec<Tile> = candidates
+            .filter(|&(q_squares, kv_squares)| {
+                let half_does = q_squares > 1 && q_squares / 2 * size >= shape.seqlen_q;
+                !half_does && (kv_squares * size).is_multiple_of(4 * row_lanes)
+            })
+            .map(|(q_squares, kv_squares)| Self::matrix(matrix, row_lanes, q_squares, kv_squares))
+            .collect();
+        let found = [MATRIX_WORKGROUP_BYTES, u32::MAX]
+            .into_iter()
+            .find_map(|most_bytes| tiles.iter().find(|tile| fits(tile, most_bytes)));
+        found.cloned()
+    }
+
+    /// The tile of the matrix family: `q_squares` matrices of rows times `kv_squares` of keys, `row_lanes` invocations a row.
+    pub const fn matrix(matrix: MatrixShape, row_lanes: u32, q_squares: u32, kv_squares: u32) -> Tile {
+        let tile_q = q_squares * matrix.size();
+        Tile {
+            name: match matrix {
+                MatrixShape::F16Size16 => "16x16 f16",
+                MatrixShape::F16Size8 => "8x8 f16",
+                MatrixShape::F32Size8 => "8x8 f32",
+            },
+            family: Family::Matrix,
+            tier: Tier::Extended,
+            class: None,
+            max_seqlen_q: None,
+            tile_q,
+            tx: row_lanes,
+            ty: tile_q,
+            d4_chunk: kv_squares * matrix.size() / (4 * row_lanes),
+            max_v_groups: MAX_MATRIX_V_SQUARES,
+            query_resident: true,
+            matrix: Some(matrix),
+            measured: "chosen by static figures alone: benches/static",
+        }
+    }
+
+    /// Rows and columns of the matrices that are multiplied, at most the tile's own; 1 outside of the matrix family.
+    pub fn matrix_size(&self) -> u32 {
+        self.matrix.map_or(1, MatrixShape::size)
+    }
+
+    /// Elements of 16 bytes, which rows in workgroup memory are further apart than they are long.
+    fn matrix_pad(&self) -> u32 {
+        16 / self.matrix.map_or(4, MatrixShape::element_bytes)
+    }
+
+    /// In how many parts a weight is multiplied. A half keeps 11 bits of it, which is what an out of so many bits or fewer asks for:
+    /// twice the error of its own rounding. For one of singles the next 11 bits are multiplied too.
+    pub(crate) fn weight_parts(&self, out: DType) -> u32 {
+        match self.matrix.map(MatrixShape::element_bytes) {
+            Some(2) if out == DType::F32 => 2,
+            _ => 1,
+        }
+    }
+
+    /// Squares of value channels of a workgroup, as even over the chunks as can be, each subgroup as many.
+    pub(crate) fn v_squares(&self, head_dim_v: u32) -> u32 {
+        let squares = head_dim_v.div_ceil(self.matrix_size());
+        let chunks = squares.div_ceil(self.max_v_groups);
+        squares.div_ceil(chunks).next_multiple_of(MAX_MATRIX_PARTS)
+    }
+
+    /// Elements from one row of query or key to the next in workgroup memory, of transposed values, of scores and of weights.
+    pub(crate) fn matrix_strides(&self, head_dim: u32, out: DType) -> [u32; 4] {
+        let (pad, tile_kv) = (self.matrix_pad(), self.tile_kv());
+        [
+            head_dim.next_multiple_of(self.matrix_size()) + pad,
+            tile_kv + pad,
+            tile_kv + 4,
+            self.weight_parts(out) * tile_kv + pad,
+        ]
+    }
+
+    /// Elements of workgroup memory that hold keys, then values.
+    pub(crate) fn matrix_kv_elements(&self, shape: &AttentionShape) -> u32 {
+        let [d_stride, v_stride, ..] = self.matrix_strides(shape.head_dim, DType::F32);
+        let channels = self.v_squares(shape.head_dim_v) * self.matrix_size();
+        self.tile_kv().saturating_mul(d_stride).max(channels * v_stride)
+    }
+
+    pub(super) fn matrix_bytes(&self, shape: &AttentionShape, out: DType) -> u32 {
+        let [d_stride, _, s_stride, p_stride] = self.matrix_strides(shape.head_dim, out);
+        let rows = self.tile_q.saturating_mul(d_stride.saturating_add(p_stride));
+        let elements = rows.saturating_add(self.matrix_kv_elements(shape));
+        // And two flags of four words each.
+        let words = self.tile_q * s_stride + self.threads() + 8;
+        let element_bytes = self.matrix.map_or(4, MatrixShape::element_bytes);
+        elements.saturating_mul(element_bytes).saturating_add(4 * words)
+    }
+
+    /// See [`trips_per_tile`](Self::trips_per_tile).
+    pub(super) fn matrix_trips(&self, shape: &AttentionShape, generates_dropout: bool) -> u32 {
+        let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
+        let size = self.matrix_size();
+        let (squares, columns) = (self.v_squares(shape.head_dim_v), size * MAX_MATRIX_PARTS / 4);
+        let products = shape.head_dim.div_ceil(size) + self.tile_kv() / size + 2;
+        // Rescaling, and values that are not finite.
+        let rare = squares * (columns + 2 + self.tx * (columns + 2));
+        let turning = 5 * stage(self.tile_kv() * shape.head_dim.div_ceil(4));
+        let dropout = if generates_dropout { 44 * self.d4_chunk } else { 0 };
+        let staging = stage(self.tile_kv() * shape.head_dim.div_ceil(4)) + stage(self.tile_kv() * squares * size / 16);
+        dropout + turning + staging + products + rare + 2
+    }
+}
