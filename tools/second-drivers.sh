@@ -69,37 +69,34 @@ fetch_swiftshader() (
     dpkg-deb --fsys-tarfile chromium-common_*.deb | tar -x -O ./usr/lib/chromium/libvk_swiftshader.so >"$folder/driver.so"
 )
 
-fetch_mesa() { mesa_driver lvp; }
-fetch_radv() { mesa_driver radeon; }
+fetch_mesa() { mesa_driver lvp bookworm; }
+fetch_radv() { mesa_driver radeon bookworm; }
+
+# The C library and the compiler's are the machine's own: two of them in one process do not work.
+own() {
+    case $1 in
+        libc6_* | libgcc-s1_* | libstdc++6_* | gcc-*) ;;
+        *) return 1 ;;
+    esac
+}
 
 # Newer than the C library of the systems that this runs on: with its own, and a program that starts others with that.
 fetch_mesa26() (
-    prepare_apt trixie trixie-backports
-    own_apt -y --download-only -t trixie-backports install mesa-vulkan-drivers libvulkan1 >&2
-    (cd "$apt/var/cache/apt/archives" && echo mesa-vulkan-drivers_*.deb)
-    for package in "$apt"/var/cache/apt/archives/*.deb; do
-        dpkg-deb -x "$package" "$folder/root"
-    done
-    mkdir "$folder/lib"
-    mv "$folder"/root/usr/lib/*-linux-*/*.so* "$folder/lib"
-    mv "$folder/lib/libvulkan_lvp.so" "$folder/driver.so"
-    rm -rf "$folder/root" "$folder"/lib/libvulkan_*
+    own() { false; }
+    mesa_driver lvp trixie
     lib=$cache/mesa26/lib
     loader=$(basename "$folder"/lib/ld-linux*.so*)
     printf '#!/bin/sh\nexec "%s" --library-path "%s" "$@"\n' "$lib/$loader" "$lib" >"$folder/start"
     chmod +x "$folder/start"
 )
 
-mesa_driver() ( # mesa_driver NAME
-    prepare_apt bookworm bookworm-backports
-    own_apt -y --download-only -t bookworm-backports install mesa-vulkan-drivers libvulkan1 >&2
+# The driver and all its libraries, but for packages that the function `own` names.
+mesa_driver() ( # mesa_driver NAME SUITE
+    prepare_apt "$2" "$2-backports"
+    own_apt -y --download-only -t "$2-backports" install mesa-vulkan-drivers libvulkan1 >&2
     (cd "$apt/var/cache/apt/archives" && echo mesa-vulkan-drivers_*.deb)
     for package in "$apt"/var/cache/apt/archives/*.deb; do
-        case ${package##*/} in
-            # The C library and the compiler's are the machine's own: two of them in one process do not work.
-            libc6_* | libgcc-s1_* | libstdc++6_* | gcc-*) ;;
-            *) dpkg-deb -x "$package" "$folder/root" ;;
-        esac
+        own "${package##*/}" || dpkg-deb -x "$package" "$folder/root"
     done
     mkdir "$folder/lib"
     mv "$folder"/root/usr/lib/*-linux-*/*.so* "$folder/lib"
