@@ -1,5 +1,5 @@
 // Purpose: attention in one kernel without workgroup memory and without barriers: rows in registers, keys and values shared by
-// subgroupBroadcast. For devices where a load costs many times what an arithmetic instruction does: software drivers.
+// subgroup shuffles. For devices where a load costs many times what an arithmetic instruction does: software drivers.
 // Grid: one workgroup, which is one subgroup of LANES invocations, owns TILE_Q query rows of one head and one chunk of value
 // channels; an invocation owns ROWS rows, and in each tile of TILE_KV = LANES keys loads one key and one value row for all.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
@@ -9,15 +9,27 @@
 
 // The functions that unrolled loops call are no more than a compiler puts in line; they keep the text, and what it costs to read, short.
 
-// Adds what channels 4 d to 4 d + 3 contribute to the products of all rows with all keys of a tile, of which a lane has its own.
-fn multiply_channels(scores: ptr<function, array<f32, ROWS * LANES>>, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>,
-    own: vec4<f32>, d: u32) {
-    /*unroll*/ for (var k = 0u; k < LANES; k++) {
-        let channels = subgroupBroadcast(own, k);
+// The products of all rows with key k of a tile, whose lane has its channels: two sums a row, since each addition waits for the one
+// before it.
+fn multiply_key(scores: ptr<function, array<f32, ROWS * LANES>>, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>,
+    own: ptr<function, array<vec4<f32>, D4>>, k: u32) {
+    var even: array<f32, ROWS>;
+    var odd: array<f32, ROWS>;
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        even[r] = 0.0;
+        odd[r] = 0.0;
+    }
+    /*unroll*/ for (var d = 0u; d < D4; d++) {
+        let channels = subgroupShuffle((*own)[d], k);
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
             let q = (*query_rows)[r * D4 + d];
-            (*scores)[r * LANES + k] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
-                fma(q.x, channels.x, (*scores)[r * LANES + k]))));
+            even[r] = fma(q.y, channels.y, fma(q.x, channels.x, even[r]));
+            odd[r] = fma(q.w, channels.w, fma(q.z, channels.z, odd[r]));
+        }
+    }
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        /*unroll*/ for (var c = 0u; c < LANES; c++) {
+            (*scores)[r * LANES + c] = select((*scores)[r * LANES + c], even[r] + odd[r], c == k);
         }
     }
 }
@@ -89,8 +101,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             }
         }
         let key_row = key_head + own_key * params.key_row;
+        var own: array<vec4<f32>, D4>;
         /*unroll*/ for (var d = 0u; d < D4; d++) {
-            multiply_channels(&scores, &query_rows, turned_key(position, own_key, key_row, d), d);
+            own[d] = turned_key(position, own_key, key_row, d);
+        }
+        // grid_x is at least 1, so there are LANES trips; a bound that no compiler knows keeps the loop a loop.
+        let keys = LANES + min(params.grid_x, 1u) - 1u;
+        for (var k = 0u; k < keys; k++) {
+            multiply_key(&scores, &query_rows, &own, k);
         }
 
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {

@@ -362,10 +362,10 @@ fn lanes_have_rows_enough() {
     };
     for (rows, lane_rows) in [
         (1, None),
-        (40, Some(5)),
+        (40, Some(3)),
         (128, Some(4)),
-        (512, Some(6)),
-        (4096, Some(8)),
+        (512, Some(4)),
+        (4096, Some(4)),
     ] {
         let shape = AttentionShape::new(1, 12, rows, 1024, 64);
         let problem = Problem::new(&AttentionDescriptor {

@@ -124,11 +124,11 @@ pub const ELEMENTWISE: Tile = Tile {
 };
 
 /// How many query rows an invocation of the broadcast family owns: each loads a key for all of them, so more is faster, while the
-/// text, and with it the driver's time to compile, grows with rows times channels.
+/// text, and with it the driver's time to compile, grows with rows times channels times lanes.
 struct BroadcastRows {
     /// Only for problems of at least so many operations: these are worth a longer compilation.
     min_flops: f64,
-    /// The most vec4 of query and out together that an invocation holds.
+    /// The most vec4 of query and out together that an invocation holds, where a subgroup has eight.
     max_vec4s: u32,
     _measured: &'static str,
 }
@@ -137,32 +137,41 @@ const BROADCAST_ROWS: &[BroadcastRows] = &[
     BroadcastRows {
         min_flops: 4e9,
         max_vec4s: 256,
-        _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+        _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
     },
     BroadcastRows {
         min_flops: 2e7,
         max_vec4s: 192,
-        _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+        _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
     },
     // Done before a longer text were compiled.
     BroadcastRows {
         min_flops: 0.0,
         max_vec4s: 48,
-        _measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+        _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
     },
 ];
 
-/// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Broadcast.
+impl BroadcastRows {
+    fn max_vec4s_of(&self, lanes: u32, caps: &DeviceCaps) -> u32 {
+        self.max_vec4s * 8 / lanes / slowness(caps)
+    }
+}
+
+/// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Families.
 const BROADCAST_LOADS_IN_ROWS: u32 = 2;
 
-/// The most rows of an invocation of the broadcast family.
-const MAX_BROADCAST_ROWS: u32 = 8;
+/// The most rows of an invocation of the broadcast family: with more, what it holds leaves the first-level cache.
+const MAX_BROADCAST_ROWS: u32 = 4;
 
 /// The same where each score loads something of its own: a mask, a bias. Drivers that compile slowly do so by the load.
 const MAX_BROADCAST_ROWS_LOADING: u32 = 2;
 
 /// The split family is for at most so many query rows; with more, the broadcast family shares each key among more of them.
 const MAX_SPLIT_SEQLEN_Q: u32 = 8;
+
+/// The most rows of an invocation of the split family, and of any that is tried.
+const MAX_LANE_ROWS: u32 = 8;
 
 /// The most vec4 of query and out together that an invocation of the split family holds.
 const MAX_SPLIT_VEC4S: u32 = 512;
@@ -225,8 +234,7 @@ impl Tile {
         let budget = BROADCAST_ROWS
             .iter()
             .find(|row| shape.flops() >= row.min_flops)?
-            .max_vec4s
-            / if caps.compiles_slowly { 2 } else { 1 };
+            .max_vec4s_of(lanes, caps);
         let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
         let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
         let most_rows = match loads_per_score(problem) {
@@ -268,8 +276,8 @@ impl Tile {
         let budget = match shape.flops() >= MIN_SPLIT_FLOPS {
             true => MAX_SPLIT_VEC4S,
             false => MAX_SPLIT_VEC4S_OF_LITTLE,
-        } / if caps.compiles_slowly { 2 } else { 1 };
-        let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
+        } / slowness(caps);
+        let affordable = (budget / (d4 + dv4)).clamp(1, MAX_LANE_ROWS);
         let rows = u64::from(shape.seqlen_q) * u64::from(shape.group_size());
         let rows = (rows.min(affordable.into()) as u32).max(1);
         // More keys at a time share the rescaling of out, until the text takes too long to compile.
@@ -315,7 +323,7 @@ impl Tile {
             max_v_groups: MAX_BROADCAST_D4,
             query_resident: true,
             matrix: None,
-            measured: "2026-11-25 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast",
+            measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
         }
     }
 
@@ -453,14 +461,15 @@ impl Tile {
         }
         if self.family != Family::Tile {
             // The loop's own, the turning of a key by a rotary embedding, and the generator, which makes four words at a time.
-            let (keys, calls) = match self.family {
-                Family::Broadcast => (1, self.rows() * self.ty / 4),
-                Family::Uniform => (self.tx, self.rows() * self.tx.div_ceil(4)),
+            // The broadcast family has a trip for each key besides.
+            let (keys, calls, products) = match self.family {
+                Family::Broadcast => (1, self.rows() * self.ty / 4, self.ty + 1),
+                Family::Uniform => (self.tx, self.rows() * self.tx.div_ceil(4), 0),
                 // A lane's keys lie apart.
-                _ => (self.tx, self.rows() * self.tx),
+                _ => (self.tx, self.rows() * self.tx, 0),
             };
             let dropout = if generates_dropout { 44 * calls } else { 0 };
-            return dropout + 2 + 5 * keys * shape.head_dim.div_ceil(4);
+            return dropout + products + 2 + 5 * keys * shape.head_dim.div_ceil(4);
         }
         let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
         // A rotary embedding may turn each vec4 that is staged by a loop over its channels.
@@ -479,6 +488,11 @@ impl Tile {
 /// it is, in a browser, may be one.
 pub(crate) fn open_apart(caps: &DeviceCaps) -> bool {
     matches!(caps.class, DeviceClass::Discrete | DeviceClass::Integrated)
+}
+
+/// What the longest texts are divided by where the driver is slow to compile them.
+fn slowness(caps: &DeviceCaps) -> u32 {
+    if caps.compiles_slowly { 2 } else { 1 }
 }
 
 /// Invocations of a subgroup, for kernels that count them in their text: the number must be known, and one of these.

@@ -2,8 +2,8 @@
 //! built-in rows, since what a file says is no better than a guess until it was checked.
 
 use super::{
-    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_BROADCAST_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, MIN_SPLIT_FLOPS,
-    SPLIT_WORKGROUPS, TILES, Tile, UNIFORM, lanes, loads_per_score,
+    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_LANE_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, MIN_SPLIT_FLOPS,
+    SPLIT_WORKGROUPS, TILES, Tile, UNIFORM, lanes, loads_per_score, slowness,
 };
 use crate::caps::{DeviceCaps, Family};
 use crate::problem::{Algorithm, AttentionShape, Problem};
@@ -11,7 +11,7 @@ use crate::tune::{QueryRows, TunedChoice, TunedTile, TuningClass};
 
 /// Sizes that the families may be measured with. A file may say no other.
 const TILE_ROWS: [u32; 4] = [8, 16, 32, 64];
-const LANE_ROWS: [u32; 6] = [1, 2, 3, 4, 6, MAX_BROADCAST_ROWS];
+const LANE_ROWS: [u32; 6] = [1, 2, 3, 4, 6, MAX_LANE_ROWS];
 const SPLIT_KEYS: [u32; 3] = [1, 2, 4];
 const WORKGROUPS: [u32; 5] = [8, 16, 32, 64, 128];
 
@@ -172,7 +172,7 @@ fn broadcast(rows: u32, shape: &AttentionShape, caps: &DeviceCaps) -> Option<Til
     let lanes = lanes(caps)?;
     let d4 = shape.head_dim.div_ceil(4);
     let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
-    let most = BROADCAST_ROWS.iter().map(|row| row.max_vec4s).max()? / slowness(caps);
+    let most = BROADCAST_ROWS.iter().map(|row| row.max_vec4s_of(lanes, caps)).max()?;
     let fits = d4 <= MAX_BROADCAST_D4 && (rows == 1 || rows * (d4 + dv4) <= most);
     fits.then(|| Tile::broadcast(lanes, rows.min(shape.seqlen_q.div_ceil(lanes)).max(1)))
 }
@@ -193,9 +193,4 @@ fn split(rows: u32, keys: u32, problem: &Problem, caps: &DeviceCaps) -> Option<T
         && problem.block_mask().is_none()
         && (rows * keys == 1 || rows * keys * (d4 + dv4) <= MAX_SPLIT_VEC4S / slowness(caps));
     fits.then(|| Tile::split(lanes, rows.min(u32::try_from(packed).unwrap_or(u32::MAX)), keys))
-}
-
-/// What the longest texts are divided by where the driver is slow to compile them.
-fn slowness(caps: &DeviceCaps) -> u32 {
-    if caps.compiles_slowly { 2 } else { 1 }
 }
