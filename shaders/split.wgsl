@@ -1,44 +1,43 @@
 // Purpose: attention of few query rows over many keys: the keys cut into runs that workgroups visit side by side, and all rows
 // that share a key/value head visited together, so that each key and value is loaded once.
-// Grid: one workgroup, which is one subgroup of LANES invocations, owns ROWS packed rows (row n is query n / group_size of head
-// n % group_size) of one key/value head, and one run of keys; an invocation owns every LANES-th key of it, KEYS of them a trip.
+// Grid: one workgroup of THREADS invocations owns ROWS packed rows (row n is query n / group_size of head n % group_size) of one
+// key/value head, and one run of keys. SHARE neighbouring invocations, its lanes, have every KEY_LANES-th key of it, KEYS of them a
+// trip: each lane every SHARE-th vec4 of their channels.
 // Bindings: 0 params, 1 query, 2 key, 3 value; 7 mask, 8 bias, 9 padding where a hook declares them; out and lse by `part`.
 // Hooks: query, key, value, part, sequence, causal, window, mask, padding, softcap, score_mod, mask_mod, alibi, bias, dropout,
-// add, state.
-// Source: "Flash-Decoding" (Dao et al., 2023). Each lane keeps a state of its own, joined once at the end: in the loop over keys
-// nothing crosses lanes.
+// add, state, shares, lanes.
+// Source: "Flash-Decoding" (Dao et al., 2023). The lanes of a key keep a state of their own, joined once at the end: in the loop over
+// keys nothing passes from key to key.
 
 // The functions that unrolled loops call are no more than a compiler puts in line; they keep the text, and what it costs to read, short.
 
-// Adds what channels 4 d to 4 d + 3 of this lane's key c contribute to its products with all rows.
-fn multiply_channels(scores: ptr<function, array<f32, ROWS * KEYS>>, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>,
+// Adds what this lane's vec4 d of channels of its key c contributes to that key's products with all rows.
+fn multiply_channels(scores: ptr<function, array<f32, ROWS * KEYS>>, query_rows: ptr<function, array<vec4<f32>, ROWS * D4_OWN>>,
     channels: vec4<f32>, c: u32, d: u32) {
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        let q = (*query_rows)[r * D4 + d];
+        let q = (*query_rows)[r * D4_OWN + d];
         (*scores)[r * KEYS + c] = fma(q.w, channels.w, fma(q.z, channels.z, fma(q.y, channels.y,
             fma(q.x, channels.x, (*scores)[r * KEYS + c]))));
     }
 }
 
 // Adds the same channels of its value c, weighted.
-fn add_channels(acc: ptr<function, array<vec4<f32>, ROWS * DV4_CHUNK>>, weights: ptr<function, array<f32, ROWS * KEYS>>,
+fn add_channels(acc: ptr<function, array<vec4<f32>, ROWS * DV4_OWN>>, weights: ptr<function, array<f32, ROWS * KEYS>>,
     channels: vec4<f32>, c: u32, d: u32) {
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        (*acc)[r * DV4_CHUNK + d] = add_weighted((*acc)[r * DV4_CHUNK + d], (*weights)[r * KEYS + c], channels);
+        (*acc)[r * DV4_OWN + d] = add_weighted((*acc)[r * DV4_OWN + d], (*weights)[r * KEYS + c], channels);
     }
 }
 
-// The sum over the lanes of what each has.
-fn sum_of_lanes(own: vec4<f32>) -> vec4<f32> {
-    var total = vec4<f32>(0.0);
-    /*unroll*/ for (var k = 0u; k < LANES; k++) {
-        total += subgroupBroadcast(own, k);
-    }
-    return total;
+// Whether each lane has channels of query and key in all of its vec4.
+const WHOLE_SHARES: bool = D4 % SHARE == 0u;
+
+// Which vec4 of a row's channels a lane's n-th is.
+fn own_vec4(share: u32, n: u32) -> u32 {
+    return select(n * SHARE + share, n, SHARE == 1u);
 }
 
-@compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+fn attend(workgroup: vec3<u32>, lane: u32) {
     let number = workgroup_number(workgroup);
     if (number >= params.workgroups) {
         return;
@@ -49,6 +48,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     let tile = (number / params.chunk_count) % tiles;
     let kv_heads = params.head_count / params.group_size;
     let kv_number = number / (params.chunk_count * tiles);
+    let key_lane = lane / SHARE;
+    let share = lane % SHARE;
     var position: Position;
     position.kv_head = params.head_begin / params.group_size + kv_number % kv_heads;
     position.batch = params.batch_begin + kv_number / kv_heads;
@@ -68,11 +69,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     let value_head = params.value_offset + position.batch * params.value_batch + position.kv_head * params.value_head
         + sequence.key_base * params.value_row;
 
-    // Of each row: its query and head; [r * D4 + d]: channels 4 d to 4 d + 3 of it, the same in all lanes.
+    // Of each row: its query and head; [r * D4_OWN + d]: vec4 own_vec4(share, d) of its channels.
     var rows: array<Position, ROWS>;
-    var query_rows: array<vec4<f32>, ROWS * D4>;
-    // [r * DV4_CHUNK + d]: what this lane's keys add to these channels.
-    var acc: array<vec4<f32>, ROWS * DV4_CHUNK>;
+    var query_rows: array<vec4<f32>, ROWS * D4_OWN>;
+    // [r * DV4_OWN + d]: what this lane's keys add to its channels of out.
+    var acc: array<vec4<f32>, ROWS * DV4_OWN>;
     var row_max: array<f32, ROWS>;
     var row_sum: array<f32, ROWS>;
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
@@ -83,21 +84,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         rows[r].q_first = i;
         rows[r].q_last = i;
         let row = query_batch + rows[r].head * params.query_head + i * params.query_row;
-        // Each lane loads some of the channels, and the others get them from it.
-        /*unroll*/ for (var c = 0u; c < D4_LOADS; c++) {
-            let own = turned_query(rows[r], i, row, min(c * LANES + lane, D4 - 1u));
-            /*unroll*/ for (var k = 0u; k < LANES; k++) {
-                if (c * LANES + k < D4) {
-                    query_rows[r * D4 + min(c * LANES + k, D4 - 1u)] = subgroupBroadcast(own, k);
-                }
-            }
-        }
-        // A sink is counted once: by the first lane of the first run.
-        let first = run == 0u && lane == 0u;
+        load_query_row(&query_rows, r, rows[r], i, row, lane);
+        // A sink is counted once: by the first key's lanes of the first run.
+        let first = run == 0u && key_lane == 0u;
         row_max[r] = select(CLOSED, resume_row_max(rows[r], i), first);
         row_sum[r] = select(0.0, resume_row_sum(row_max[r]), first);
-        /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
-            acc[r * DV4_CHUNK + d] = vec4<f32>(0.0);
+        /*unroll*/ for (var d = 0u; d < DV4_OWN; d++) {
+            acc[r * DV4_OWN + d] = vec4<f32>(0.0);
         }
     }
 
@@ -109,20 +102,23 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         // [r * KEYS + c]: of row r and this lane's key c: the product, then the score, then the weight.
         var scores: array<f32, ROWS * KEYS>;
         /*unroll*/ for (var c = 0u; c < KEYS; c++) {
-            let own_key = min(kv_first + c * LANES + lane, sequence.kv_end - 1u);
+            let own_key = min(kv_first + c * KEY_LANES + key_lane, sequence.kv_end - 1u);
             let key_row = key_head + own_key * params.key_row;
             /*unroll*/ for (var r = 0u; r < ROWS; r++) {
                 scores[r * KEYS + c] = 0.0;
             }
-            /*unroll*/ for (var d = 0u; d < D4; d++) {
-                multiply_channels(&scores, &query_rows, turned_key(position, own_key, key_row, d), c, d);
+            /*unroll*/ for (var d = 0u; d < D4_OWN; d++) {
+                let own = min(own_vec4(share, d), D4 - 1u);
+                let channels = select(vec4<f32>(0.0), turned_key(position, own_key, key_row, own), WHOLE_SHARES || own_vec4(share, d) < D4);
+                multiply_channels(&scores, &query_rows, channels, c, d);
             }
         }
+        add_shares(&scores, lane);
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
             let i = rows[r].q_first;
             var highest = row_max[r];
             /*unroll*/ for (var c = 0u; c < KEYS; c++) {
-                let score = finish_score(scores[r * KEYS + c], rows[r], i, kv_first + c * LANES + lane, false);
+                let score = finish_score(scores[r * KEYS + c], rows[r], i, kv_first + c * KEY_LANES + key_lane, false);
                 scores[r * KEYS + c] = score;
                 highest = max(highest, score);
             }
@@ -132,39 +128,25 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             /*unroll*/ for (var c = 0u; c < KEYS; c++) {
                 let weight = weight_of(scores[r * KEYS + c], highest);
                 row_sum[r] += weight;
-                scores[r * KEYS + c] = drop_weights(vec4<f32>(weight), rows[r], i, kv_first + c * LANES + lane).x;
+                scores[r * KEYS + c] = drop_weights(vec4<f32>(weight), rows[r], i, kv_first + c * KEY_LANES + key_lane).x;
             }
-            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
-                acc[r * DV4_CHUNK + d] = acc[r * DV4_CHUNK + d] * rescale;
+            /*unroll*/ for (var d = 0u; d < DV4_OWN; d++) {
+                acc[r * DV4_OWN + d] = acc[r * DV4_OWN + d] * rescale;
             }
         }
-        /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
+        /*unroll*/ for (var d = 0u; d < DV4_OWN; d++) {
+            let own = min(own_vec4(share, d), DV4 - 1u);
             /*unroll*/ for (var c = 0u; c < KEYS; c++) {
-                let own_key = min(kv_first + c * LANES + lane, sequence.kv_end - 1u);
+                let own_key = min(kv_first + c * KEY_LANES + key_lane, sequence.kv_end - 1u);
                 // Behind the end lies nothing: weight 0, times the last value again, were NaN if that is infinite.
-                let channels = select(vec4<f32>(0.0), load_value(value_head + own_key * params.value_row, d),
-                    kv_first + c * LANES + lane < sequence.kv_end);
+                let channels = select(vec4<f32>(0.0), load_value(value_head + own_key * params.value_row, own),
+                    kv_first + c * KEY_LANES + key_lane < sequence.kv_end);
                 add_channels(&acc, &scores, channels, c, d);
             }
         }
     }
 
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-        let highest = subgroupMax(row_max[r]);
-        let share = exp_below(row_max[r] - highest);
-        let sum = sum_or_nan(subgroupAdd(row_sum[r] * share));
-        // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
-        let empty = sum == 0.0;
-        let factor = select(1.0 / sum, 0.0, empty);
-        let exists = packed_first + r <= packed_last;
-        /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
-            let total = sum_of_lanes(acc[r * DV4_CHUNK + d] * share);
-            if (exists && lane == d % LANES) {
-                store_part(rows[r], run, d, total * factor);
-            }
-        }
-        if (exists && lane == 0u) {
-            store_part_lse(rows[r], run, select(log_sum_exp(highest, sum), params.negative_infinity, empty));
-        }
+        store_row(rows[r], run, packed_first + r <= packed_last, row_max[r], row_sum[r], &acc, r, lane);
     }
 }

@@ -397,6 +397,19 @@ fn attention_constants(
             ("KEYS4", tile.tx.div_ceil(4)),
             ("D4_LOADS", shape.head_dim.div_ceil(4).div_ceil(tile.ty)),
         ]);
+        if skeleton == Skeleton::Split {
+            let products = tile.rows() * tile.tx;
+            let products4 = products.div_ceil(4);
+            constants.extend([
+                ("PRODUCTS", products),
+                ("PRODUCTS4", products4),
+                ("SHARE", tile.share()),
+                ("KEY_LANES", tile.ty / tile.share()),
+                ("D4_OWN", shape.head_dim.div_ceil(4).div_ceil(tile.share())),
+                ("DV4_OWN", tile.own_dv4(shape.head_dim_v)),
+                ("SHARE_STRIDE", products4 | 1),
+            ]);
+        }
     } else if skeleton == Skeleton::Matrix {
         let size = tile.matrix_size();
         let lanes_of = |row4: u32| 1 << (row4 | tile.threads()).trailing_zeros();

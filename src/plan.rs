@@ -618,7 +618,14 @@ impl<'a> Planner<'a> {
             [self.problem.partial_extent()?, lse].map(|extent| 4 * extent.span() * u64::from(count));
         let packed_tiles = (u64::from(shape.seqlen_q) * u64::from(shape.group_size())).div_ceil(tile.tile_q.into());
         let workgroups = u64::from(shape.batch) * u64::from(shape.kv_heads) * packed_tiles * u64::from(count);
+        let variant = Variant {
+            parts: count > 1,
+            lse: outputs.lse,
+            ..Default::default()
+        };
+        let buffers = KernelConfig::attention(Skeleton::Split, self.problem, tile, variant).storage_buffers();
         let fits = bounds.split(&whole)?.len() == 1
+            && buffers <= limits.max_storage_buffers
             && keys <= self.max_kv(tile)
             && workgroups <= limits.max_workgroups_per_dimension.into()
             && parts_bytes.max(part_lse_bytes) <= limits.max_storage_buffer_binding_bytes.min(limits.max_buffer_bytes);

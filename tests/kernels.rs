@@ -4,12 +4,13 @@
 mod support;
 
 use support::run::{check, check_inputs, run};
-use support::{OwnedInputs, Tolerance, compare, engines, engines_of_every_family};
+use support::{OwnedInputs, Tolerance, compare, engines, engines_and_gpus, engines_of_every_family};
 use wgpu_attention::kernel::source::Unroll;
 use wgpu_attention::reference::{self, Precision};
 use wgpu_attention::{
-    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, BufferAt, CausalAlignment, DeviceCaps, Engine, Family,
-    Inputs, KeyPadding, Layout, Layouts, Operand, OutputBuffers, Outputs, Problem, Strides, Tensor, TextOptions,
+    Algorithm, AttentionDescriptor, AttentionShape, Broadcast, BufferAt, CausalAlignment, DeviceCaps, DeviceClass,
+    Engine, Family, Inputs, KeyPadding, Layout, Layouts, Operand, OutputBuffers, Outputs, Problem, Strides, Tensor,
+    TextOptions,
 };
 
 const LSE: Outputs = Outputs {
@@ -215,6 +216,33 @@ fn every_kernel_agrees_with_the_reference() {
 }
 
 /// Without weights to hand out, the three kernels keep their scores in a workspace, a block of rows at a time.
+/// GPUs have the split family for few rows; here for all, with the lanes of a key in reach of each other and not.
+#[test]
+fn lanes_that_share_keys_agree_with_the_reference() {
+    let gpus = engines_and_gpus()
+        .into_iter()
+        .filter(|(_, engine)| engine.caps().class != DeviceClass::Cpu);
+    for (name, engine) in gpus {
+        let engine = engine.with_caps(DeviceCaps {
+            only_family: Some(Family::Split),
+            ..engine.caps().clone()
+        });
+        let share = |descriptor: &AttentionDescriptor<'_>| engine.plan(descriptor).unwrap().tile().share();
+        let mut shared = 0;
+        // Some are enough of the many that differ in sizes.
+        for (seed, descriptor) in descriptors()
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| index % 6 == 1 || *index > 42)
+        {
+            let [fused, _] = both(descriptor);
+            shared += u32::from(share(&fused) == 8);
+            check(&name, &engine, &fused, seed as u64);
+        }
+        assert!(shared > 10, "{name}: {shared}");
+    }
+}
+
 #[test]
 fn three_kernels_without_weights() {
     for (name, engine) in engines() {

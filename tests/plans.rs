@@ -16,7 +16,7 @@ use wgpu_attention::kernel::Skeleton;
 use wgpu_attention::plan::{Lse, Pass, schedule::Region};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, DeviceCaps, DeviceClass, Error,
-    Layout, Layouts, Operand, Outputs, Plan, Problem, Strides, Tier,
+    KeyPadding, Layout, Layouts, Operand, Outputs, Plan, Problem, Strides, Tier,
 };
 
 const WEIGHTS: Outputs = Outputs {
@@ -379,6 +379,37 @@ fn lanes_have_rows_enough() {
     }
 }
 
+/// GPUs cut few rows into runs of keys, which take a buffer more than the result alone; where that is one too many, they do not.
+#[test]
+fn runs_need_buffers_for_their_parts() {
+    let gpu = DeviceCaps {
+        class: DeviceClass::Discrete,
+        ..DeviceCaps::default()
+    };
+    let all = Broadcast::new([1, 8, 1, 4096]);
+    let most = gpu.limits.max_storage_buffers;
+    assert_eq!(most, 8);
+    for (sinks, skeleton) in [(false, Skeleton::Split), (true, Skeleton::Fused)] {
+        let problem = Problem::new(&AttentionDescriptor {
+            shape: AttentionShape {
+                kv_heads: 2,
+                ..AttentionShape::new(1, 8, 1, 4096, 64)
+            },
+            mask: Some(all),
+            bias: Some(all),
+            key_padding: Some(KeyPadding::Additive),
+            sinks,
+            ..Default::default()
+        })
+        .unwrap();
+        let plan = Plan::new(&problem, &gpu).unwrap();
+        assert_eq!(plan.passes()[0].skeleton, skeleton, "{plan}");
+        for pass in plan.passes() {
+            assert!(plan.kernel(pass).bindings().len() as u32 <= 1 + most);
+        }
+    }
+}
+
 #[test]
 fn a_plan_without_end_is_refused() {
     let nothing = Layout::Strided(Strides {
@@ -434,6 +465,18 @@ proptest! {
         let chunks = plan.tile().v_chunks(shape.head_dim_v);
         let sizes = |chunks| [shape.batch, shape.heads, shape.seqlen_q, shape.seqlen_k, chunks];
         let of = |skeleton| plan.passes().iter().filter(move |pass| pass.skeleton == skeleton).collect::<Vec<_>>();
+        if let Some(split) = plan.passes().iter().find(|pass| pass.skeleton == Skeleton::Split) {
+            let [joins, looks] = [Skeleton::Join, Skeleton::Scores].map(of);
+            prop_assert_eq!(1 + joins.len() + looks.len(), plan.passes().len());
+            assert_exact_cover(&[split], sizes(1))?;
+            assert_exact_cover(&joins, if split.runs.count > 1 { sizes(1) } else { [0; 5] })?;
+            assert_exact_cover(&looks, if problem.outputs().weights { sizes(1) } else { [0; 5] })?;
+            bounds::assert_runs(&plan, split, &caps)?;
+            for pass in plan.passes() {
+                bounds::assert_bindings_fit(&plan, pass, &caps)?;
+            }
+            return Ok(());
+        }
         if plan.algorithm() == Algorithm::Fused {
             let [passes, looks, narrow] = [Skeleton::Fused, Skeleton::Scores, Skeleton::Narrow].map(of);
             prop_assert_eq!(passes.len() + looks.len() + narrow.len(), plan.passes().len());

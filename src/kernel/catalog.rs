@@ -53,12 +53,12 @@ const BROADCAST_TILES: [Tile; TILES.len()] = [
     Tile::broadcast(8, 2),
 ];
 
-/// Tiles of the split family, likewise.
+/// Tiles of the split family, likewise, and one whose invocations share keys.
 const SPLIT_TILES: [Tile; TILES.len()] = [
     Tile::split(8, 1, 2),
     Tile::split(4, 1, 4),
+    Tile::split_shared(3),
     Tile::split(16, 2, 1),
-    Tile::split(8, 3, 1),
 ];
 
 /// Tiles of the matrix family: each shape of matrices, one invocation a row and several.

@@ -55,6 +55,9 @@ pub(super) struct Hooks<'a> {
     matrices: File,
     matrix_guard: File,
     parts: bool,
+    /// How the lanes of a key add up its products, and the lanes of a workgroup join their keys, in the split kernel.
+    shares: File,
+    lanes: File,
     emit: File,
     mods: &'a OwnedMods,
 }
@@ -169,6 +172,16 @@ impl<'a> Hooks<'a> {
                 "matrix/guard_none.wgsl",
             ),
             parts: variant.parts,
+            shares: match (tile.share(), variant.shuffles) {
+                (1, _) => "split/shares_none.wgsl",
+                (_, true) => "split/shares_shuffled.wgsl",
+                (_, false) => "split/shares_memory.wgsl",
+            },
+            lanes: pick(
+                tile.share() > 1,
+                "split/lanes_workgroup.wgsl",
+                "split/lanes_subgroup.wgsl",
+            ),
             guard: pick(problem.may_close(), "tile/guard_closed.wgsl", "tile/guard_none.wgsl"),
             rows: pick(variant.shuffles, "tile/rows_shuffled.wgsl", "tile/rows_shared.wgsl"),
             loops: pick(
@@ -262,7 +275,7 @@ impl<'a> Hooks<'a> {
                         parts.extend([self.lse, "split/out.wgsl"]);
                     }
                 }
-                parts.extend([self.state, "split.wgsl"]);
+                parts.extend([self.state, self.shares, self.lanes, "split.wgsl"]);
             }
             Skeleton::Matrix => {
                 parts.extend(rows);

@@ -270,9 +270,14 @@ parts! {
     "sequence/packed.wgsl" [12 Read, 13 Read];
     "sequence/whole.wgsl" [];
     "softmax.wgsl" [6 ReadWrite];
-    "split.wgsl" [] needs Subgroups;
+    "split.wgsl" [];
+    "split/lanes_subgroup.wgsl" [] needs Subgroups;
+    "split/lanes_workgroup.wgsl" [];
     "split/out.wgsl" [];
     "split/parts.wgsl" [21 ReadWrite, 22 ReadWrite];
+    "split/shares_memory.wgsl" [];
+    "split/shares_none.wgsl" [];
+    "split/shares_shuffled.wgsl" [] needs Subgroups;
     "state.wgsl" [];
     "storage.wgsl" [];
     "tensor_scatter.wgsl" [0 Uniform];

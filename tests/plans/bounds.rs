@@ -30,6 +30,35 @@ pub(crate) fn assert_lse_of_fused(plan: &Plan) -> Checked {
     Ok(())
 }
 
+/// Runs of keys that are none of them empty, for each of the packed rows, in one dispatch; what joins them has the same.
+pub(crate) fn assert_runs(plan: &Plan, split: &Pass, caps: &DeviceCaps) -> Checked {
+    let (shape, runs, tile) = (plan.problem().shape(), split.runs, plan.tile_of(split.skeleton));
+    prop_assert!(runs.count >= 1 && u64::from(runs.keys) * u64::from(runs.count) >= shape.seqlen_k.into());
+    prop_assert!(u64::from(runs.keys) * u64::from(runs.count - 1) < shape.seqlen_k.into());
+    prop_assert!(runs.keys.is_multiple_of(tile.tile_kv()));
+    let tiles = (shape.seqlen_q * (shape.heads / shape.kv_heads)).div_ceil(tile.tile_q);
+    prop_assert_eq!(split.workgroups, shape.batch * shape.kv_heads * tiles * runs.count);
+    prop_assert!(split.workgroups <= caps.limits.max_workgroups_per_dimension);
+    prop_assert!(split.flops <= caps.max_dispatch_flops || split.workgroups == 1);
+    if let Some(most) = caps.max_loop_trips {
+        let trips = tile.trips_per_tile(&shape, false);
+        prop_assert!(trips * (runs.keys / tile.tile_kv()) <= most);
+    }
+    for join in plan.passes().iter().filter(|pass| pass.skeleton == Skeleton::Join) {
+        prop_assert_eq!(join.runs, runs);
+    }
+    // Only what is written last has the caller's lse.
+    let last = plan.passes().iter().rfind(|pass| pass.skeleton != Skeleton::Scores);
+    for pass in plan.passes().iter().filter(|pass| pass.skeleton != Skeleton::Scores) {
+        let has = pass.lse == Lse::Caller;
+        prop_assert_eq!(
+            has,
+            plan.problem().outputs().lse && Some(pass.skeleton) == last.map(|last| last.skeleton)
+        );
+    }
+    Ok(())
+}
+
 /// Scores before softmax before weighted values, for the rows of each; one block of scores at a time in the workspace.
 pub(crate) fn assert_stages_in_order(plan: &Plan) -> Checked {
     let stage = |pass: &Pass| match pass.skeleton {

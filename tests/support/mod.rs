@@ -26,7 +26,8 @@ pub fn engines() -> Vec<(String, Engine)> {
     engines
 }
 
-/// Those, and each once more as a GPU of which nothing but its class is known: its plans are of the tile family.
+/// Those, and each once more as a GPU of which nothing but its class is known: its plans are of the tile family, and for few rows of
+/// the split one.
 pub fn engines_and_gpus() -> Vec<(String, Engine)> {
     let engines = engines();
     let gpus: Vec<_> = engines

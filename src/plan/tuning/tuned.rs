@@ -2,10 +2,10 @@
 //! built-in rows, since what a file says is no better than a guess until it was checked.
 
 use super::{
-    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_LANE_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, MIN_SPLIT_FLOPS,
-    SPLIT_WORKGROUPS, TILES, Tile, UNIFORM, lanes, loads_per_score, slowness,
+    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_LANE_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, MIN_SPLIT_FLOPS, TILES, Tile,
+    UNIFORM, lanes, loads_per_score, shared_keys, slowness, split_workgroups,
 };
-use crate::caps::{DeviceCaps, Family};
+use crate::caps::{DeviceCaps, DeviceClass, Family};
 use crate::problem::{Algorithm, AttentionShape, Problem};
 use crate::tune::{QueryRows, TunedChoice, TunedTile, TuningClass};
 
@@ -13,7 +13,7 @@ use crate::tune::{QueryRows, TunedChoice, TunedTile, TuningClass};
 const TILE_ROWS: [u32; 4] = [8, 16, 32, 64];
 const LANE_ROWS: [u32; 6] = [1, 2, 3, 4, 6, MAX_LANE_ROWS];
 const SPLIT_KEYS: [u32; 3] = [1, 2, 4];
-const WORKGROUPS: [u32; 5] = [8, 16, 32, 64, 128];
+const WORKGROUPS: [u32; 7] = [8, 16, 32, 64, 128, 256, 512];
 
 /// Problems of fewer operations are done before a longer text were compiled, so the built-in rows keep theirs short. (The split
 /// family's have their own bound.)
@@ -33,7 +33,7 @@ impl<'a> FusedTiles<'a> {
     /// By the built-in rows; `tile` is the tile family's.
     pub(crate) fn built_in(problem: &Problem, caps: &DeviceCaps, tile: &Tile) -> Self {
         Self {
-            split: Tile::choose_split(problem, caps).map(|tile| (tile, SPLIT_WORKGROUPS)),
+            split: Tile::choose_split(problem, caps).map(|tile| (tile, split_workgroups(caps).into())),
             unsplit: Tile::choose_matrix(problem, caps)
                 .or_else(|| Tile::choose_broadcast(problem, caps))
                 .or_else(|| Tile::choose_uniform(problem, caps))
@@ -115,6 +115,11 @@ impl TunedTile {
         .collect()
     }
 
+    /// How many workgroups of the split family keep a device busy, where nothing was measured.
+    pub fn usual_workgroups(caps: &DeviceCaps) -> u32 {
+        split_workgroups(caps)
+    }
+
     /// The tile, if it fits a problem and a device.
     pub(crate) fn tile(&self, problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
         let shape = problem.shape();
@@ -186,8 +191,15 @@ fn uniform(shape: &AttentionShape, caps: &DeviceCaps) -> Option<Tile> {
 
 fn split(rows: u32, keys: u32, problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
     let shape = problem.shape();
-    let lanes = lanes(caps)?;
     let (d4, dv4) = (shape.head_dim.div_ceil(4), shape.head_dim_v.div_ceil(4));
+    if caps.class != DeviceClass::Cpu {
+        let fits = d4.max(dv4) <= MAX_BROADCAST_D4
+            && problem.block_mask().is_none()
+            && keys == shared_keys(rows)
+            && rows <= Tile::most_shared_rows(&shape);
+        return Tile::split_shared(rows).fits_workgroup(&shape, caps).filter(|_| fits);
+    }
+    let lanes = lanes(caps)?;
     let packed = u64::from(shape.seqlen_q) * u64::from(shape.group_size());
     let fits = d4.max(dv4) <= MAX_BROADCAST_D4
         && problem.block_mask().is_none()

@@ -8,8 +8,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 use wgpu_attention::reference::{self, Precision};
 use wgpu_attention::{
-    Attention, BoundAttention, DType, Engine, Family, HostInputs, Inputs, Operand, OutputBuffers, Plan, Problem,
-    Tensor, TunedChoice, TunedTile, Tuning, TuningClass,
+    Attention, BoundAttention, DType, DeviceCaps, Engine, Family, HostInputs, Inputs, Operand, OutputBuffers, Plan,
+    Problem, Tensor, TunedChoice, TunedTile, Tuning, TuningClass,
 };
 
 use super::classes::Example;
@@ -118,8 +118,9 @@ impl Tuner<'_> {
         let problem = Problem::new(&example.descriptor())?;
         step(format!("{}, built-in", example.class));
         let (operands, first, built_in) = self.operands(example, &problem)?;
-        let candidates = TunedTile::candidates(&problem, self.engine.caps());
-        let (usual, further): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_typical);
+        let caps = self.engine.caps();
+        let candidates = TunedTile::candidates(&problem, caps);
+        let (usual, further): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|tile| is_typical(tile, caps));
         let mut trial = Trial {
             example,
             operands,
@@ -289,9 +290,9 @@ impl Tuner<'_> {
 }
 
 /// Whether a tile is measured in any case: of those of the split family, the ones with the usual number of workgroups.
-fn is_typical(tile: &TunedTile) -> bool {
+fn is_typical(tile: &TunedTile, caps: &DeviceCaps) -> bool {
     match tile {
-        TunedTile::Split { workgroups, .. } => *workgroups == 32,
+        TunedTile::Split { workgroups, .. } => *workgroups == TunedTile::usual_workgroups(caps),
         _ => true,
     }
 }
