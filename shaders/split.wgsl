@@ -102,7 +102,7 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
         // [r * KEYS + c]: of row r and this lane's key c: the product, then the score, then the weight.
         var scores: array<f32, ROWS * KEYS>;
         /*unroll*/ for (var c = 0u; c < KEYS; c++) {
-            let own_key = min(kv_first + c * KEY_LANES + key_lane, sequence.kv_end - 1u);
+            let own_key = min(kv_first + key_lane * KEYS + c, sequence.kv_end - 1u);
             let key_row = key_head + own_key * params.key_row;
             /*unroll*/ for (var r = 0u; r < ROWS; r++) {
                 scores[r * KEYS + c] = 0.0;
@@ -118,7 +118,7 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
             let i = rows[r].q_first;
             var highest = row_max[r];
             /*unroll*/ for (var c = 0u; c < KEYS; c++) {
-                let score = finish_score(scores[r * KEYS + c], rows[r], i, kv_first + c * KEY_LANES + key_lane, false);
+                let score = finish_score(scores[r * KEYS + c], rows[r], i, kv_first + key_lane * KEYS + c, false);
                 scores[r * KEYS + c] = score;
                 highest = max(highest, score);
             }
@@ -128,7 +128,7 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
             /*unroll*/ for (var c = 0u; c < KEYS; c++) {
                 let weight = weight_of(scores[r * KEYS + c], highest);
                 row_sum[r] += weight;
-                scores[r * KEYS + c] = drop_weights(vec4<f32>(weight), rows[r], i, kv_first + c * KEY_LANES + key_lane).x;
+                scores[r * KEYS + c] = drop_weights(vec4<f32>(weight), rows[r], i, kv_first + key_lane * KEYS + c).x;
             }
             /*unroll*/ for (var d = 0u; d < DV4_OWN; d++) {
                 acc[r * DV4_OWN + d] = acc[r * DV4_OWN + d] * rescale;
@@ -137,10 +137,10 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
         /*unroll*/ for (var d = 0u; d < DV4_OWN; d++) {
             let own = min(own_vec4(share, d), DV4 - 1u);
             /*unroll*/ for (var c = 0u; c < KEYS; c++) {
-                let own_key = min(kv_first + c * KEY_LANES + key_lane, sequence.kv_end - 1u);
+                let own_key = min(kv_first + key_lane * KEYS + c, sequence.kv_end - 1u);
                 // Behind the end lies nothing: weight 0, times the last value again, were NaN if that is infinite.
                 let channels = select(vec4<f32>(0.0), load_value(value_head + own_key * params.value_row, own),
-                    kv_first + c * KEY_LANES + key_lane < sequence.kv_end);
+                    kv_first + key_lane * KEYS + c < sequence.kv_end);
                 add_channels(&acc, &scores, channels, c, d);
             }
         }

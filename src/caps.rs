@@ -39,7 +39,7 @@ impl Tier {
 pub enum Family {
     /// Tiles of keys and values in workgroup memory: `shaders/fused.wgsl` and the three kernels. For GPUs, and everywhere.
     Tile,
-    /// No workgroup memory: rows in registers, keys and values shared by `subgroupBroadcast`: `shaders/broadcast.wgsl`. For
+    /// No workgroup memory: rows in registers, keys and values shared by subgroup shuffles: `shaders/broadcast.wgsl`. For
     /// software drivers.
     Broadcast,
     /// No workgroup memory: rows in registers, keys and values loaded at addresses that are the same for all invocations:
