@@ -10,7 +10,7 @@
 // The functions that unrolled loops call are no more than a compiler puts in line; they keep the text, and what it costs to read, short.
 
 // The products of all rows with key k of a tile, whose lane has its channels: two sums a row, since each addition waits for the one
-// before it.
+// before it. But one (SUMS) where weights are made of the lse, by scores that are summed so: what both round alike cancels.
 fn multiply_key(scores: ptr<function, array<f32, ROWS * LANES>>, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>,
     own: ptr<function, array<vec4<f32>, D4>>, k: u32) {
     var even: array<f32, ROWS>;
@@ -24,7 +24,11 @@ fn multiply_key(scores: ptr<function, array<f32, ROWS * LANES>>, query_rows: ptr
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
             let q = (*query_rows)[r * D4 + d];
             even[r] = fma(q.y, channels.y, fma(q.x, channels.x, even[r]));
-            odd[r] = fma(q.w, channels.w, fma(q.z, channels.z, odd[r]));
+            if (SUMS == 1u) {
+                even[r] = fma(q.w, channels.w, fma(q.z, channels.z, even[r]));
+            } else {
+                odd[r] = fma(q.w, channels.w, fma(q.z, channels.z, odd[r]));
+            }
         }
     }
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {

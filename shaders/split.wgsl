@@ -1,8 +1,8 @@
 // Purpose: attention of few query rows over many keys: the keys cut into runs that workgroups visit side by side, and all rows
 // that share a key/value head visited together, so that each key and value is loaded once.
 // Grid: one workgroup of THREADS invocations owns ROWS packed rows (row n is query n / group_size of head n % group_size) of one
-// key/value head, and one run of keys. SHARE neighbouring invocations, its lanes, have every KEY_LANES-th key of it, KEYS of them a
-// trip: each lane every SHARE-th vec4 of their channels.
+// key/value head, and one run of keys. SHARE neighbouring invocations, the lanes of a key, have KEYS neighbouring keys of each tile of
+// it: each lane every SHARE-th vec4 of their channels.
 // Bindings: 0 params, 1 query, 2 key, 3 value; 7 mask, 8 bias, 9 padding where a hook declares them; out and lse by `part`.
 // Hooks: query, key, value, part, sequence, causal, window, mask, padding, softcap, score_mod, mask_mod, alibi, bias, dropout,
 // add, state, shares, lanes.
@@ -108,8 +108,10 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
                 scores[r * KEYS + c] = 0.0;
             }
             /*unroll*/ for (var d = 0u; d < D4_OWN; d++) {
-                let own = min(own_vec4(share, d), D4 - 1u);
-                let channels = select(vec4<f32>(0.0), turned_key(position, own_key, key_row, own), WHOLE_SHARES || own_vec4(share, d) < D4);
+                let own = own_vec4(share, d);
+                // Behind the last channel query is 0, which times infinity were NaN.
+                let channels = select(vec4<f32>(0.0), turned_key(position, own_key, key_row, min(own, D4 - 1u)),
+                    WHOLE_SHARES || own < D4);
                 multiply_channels(&scores, &query_rows, channels, c, d);
             }
         }

@@ -397,6 +397,9 @@ fn attention_constants(
             ("KEYS4", tile.tx.div_ceil(4)),
             ("D4_LOADS", shape.head_dim.div_ceil(4).div_ceil(tile.ty)),
         ]);
+        if skeleton == Skeleton::Broadcast {
+            constants.push(("SUMS", if problem.outputs().weights { 1 } else { 2 }));
+        }
         if skeleton == Skeleton::Split {
             let products = tile.rows() * tile.tx;
             let products4 = products.div_ceil(4);

@@ -297,7 +297,10 @@ impl Tile {
         let Some(lanes) = lanes else {
             let rows = packed_rows.min(Self::most_shared_rows(&shape));
             let tile = Self::split_shared(rows).fits_workgroup(&shape, caps);
-            return tile.filter(|_| caps.class != DeviceClass::Cpu || caps.only_family.is_some());
+            // Its lanes add up products in an order of their own, so that weights, made of the lse by scores that are summed otherwise,
+            // would have the errors of both.
+            let unasked = caps.class != DeviceClass::Cpu && !problem.outputs().weights;
+            return tile.filter(|_| unasked || caps.only_family.is_some());
         };
         let budget = match shape.flops() >= MIN_SPLIT_FLOPS {
             true => MAX_SPLIT_VEC4S,
