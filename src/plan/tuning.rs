@@ -154,6 +154,8 @@ const BROADCAST_ROWS: &[BroadcastRows] = &[
 
 impl BroadcastRows {
     fn max_vec4s_of(&self, lanes: u32, caps: &DeviceCaps) -> u32 {
+        // Little is not worth a longer text even where that is compiled sooner.
+        let lanes = if self.min_flops > 0.0 { lanes } else { 8 };
         self.max_vec4s * 8 / lanes / slowness(caps)
     }
 }
