@@ -1,10 +1,10 @@
 // Purpose: every key is open, so 0 * inf in the products is what IEEE 754 says. Hook of slot `guard`: defines guard_begin,
-// guard_value, values_are_plain and guarded_add.
+// guard_values, values_are_plain and guarded_add.
 
 fn guard_begin(lane: u32) {
 }
 
-fn guard_value(channels: vec4<f32>) {
+fn guard_values(values: array<vec4<f32>, VALUE_STAGES>) {
 }
 
 fn values_are_plain() -> bool {

@@ -35,10 +35,10 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
                 staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
             }
         }
+        if (kind != TILE_OPEN) {
+            guard_values(staged);
+        }
         /*unroll*/ for (var n = 0u; n < VALUE_STAGES; n++) {
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         }
         // wg_kv and wg_weights, written by all lanes, are read by all below.

@@ -811,12 +811,12 @@ fn load_value(row: u32, d4: u32) -> vec4<f32> {
 
 // ---- tile/guard_none.wgsl ----
 // Purpose: every key is open, so 0 * inf in the products is what IEEE 754 says. Hook of slot `guard`: defines guard_begin,
-// guard_value, values_are_plain and guarded_add.
+// guard_values, values_are_plain and guarded_add.
 
 fn guard_begin(lane: u32) {
 }
 
-fn guard_value(channels: vec4<f32>) {
+fn guard_values(values: array<vec4<f32>, VALUE_STAGES>) {
 }
 
 fn values_are_plain() -> bool {
@@ -914,25 +914,16 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
                 staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
             }
         } 
+        if (kind != TILE_OPEN) {
+            guard_values(staged);
+        }
         { const n: u32 = 0u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 1u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 2u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 3u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
@@ -1049,25 +1040,16 @@ fn add_values(before: ValueTile, position: Position, kv_first: u32, kind: u32, l
                 staged[n] = select(vec4<f32>(0.0), staged[n], first + ty < position.sequence.kv_end);
             }
         } 
+        if (kind != TILE_OPEN) {
+            guard_values(staged);
+        }
         { const n: u32 = 0u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 1u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 2u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } { const n: u32 = 3u;
-            if (kind != TILE_OPEN) {
-                guard_value(staged[n]);
-            }
             wg_kv[(n * TY + ty) * KV_STRIDE + tx] = StagedKv(staged[n]);
         } 
         // wg_kv and wg_weights, written by all lanes, are read by all below.
