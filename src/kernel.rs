@@ -406,9 +406,9 @@ fn attention_constants(
             constants.extend([
                 ("PRODUCTS", products),
                 ("PRODUCTS4", products4),
-                ("SHARE", tile.share()),
-                ("KEY_LANES", tile.ty / tile.share()),
-                ("D4_OWN", shape.head_dim.div_ceil(4).div_ceil(tile.share())),
+                ("SHARE", tile.share),
+                ("KEY_LANES", tile.ty / tile.share),
+                ("D4_OWN", shape.head_dim.div_ceil(4).div_ceil(tile.share)),
                 ("DV4_OWN", tile.own_dv4(shape.head_dim_v)),
                 ("SHARE_STRIDE", products4 | 1),
             ]);

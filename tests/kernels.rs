@@ -227,7 +227,7 @@ fn lanes_that_share_keys_agree_with_the_reference() {
             only_family: Some(Family::Split),
             ..engine.caps().clone()
         });
-        let share = |descriptor: &AttentionDescriptor<'_>| engine.plan(descriptor).unwrap().tile().share();
+        let share = |descriptor: &AttentionDescriptor<'_>| engine.plan(descriptor).unwrap().tile().share;
         let mut shared = 0;
         // Some are enough of the many that differ in sizes.
         for (seed, descriptor) in descriptors()

@@ -172,13 +172,13 @@ impl<'a> Hooks<'a> {
                 "matrix/guard_none.wgsl",
             ),
             parts: variant.parts,
-            shares: match (tile.share(), variant.shuffles) {
+            shares: match (tile.share, variant.shuffles) {
                 (1, _) => "split/shares_none.wgsl",
                 (_, true) => "split/shares_shuffled.wgsl",
                 (_, false) => "split/shares_memory.wgsl",
             },
             lanes: pick(
-                tile.share() > 1,
+                tile.share > 1,
                 "split/lanes_workgroup.wgsl",
                 "split/lanes_subgroup.wgsl",
             ),

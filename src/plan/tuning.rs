@@ -5,6 +5,7 @@ use crate::caps::{DeviceCaps, DeviceClass, Family, MatrixShape, Tier};
 use crate::problem::{AttentionShape, BlockMaskShape, DType, DropoutKeep, Problem};
 
 mod matrix;
+mod split;
 mod tuned;
 
 pub(crate) use tuned::FusedTiles;
@@ -29,8 +30,10 @@ pub struct Tile {
     pub tx: u32,
     /// Invocations along the query rows; in the broadcast family a subgroup, and as many keys.
     pub ty: u32,
-    /// Channels of query and key staged at a time, in vec4; in the split family the invocations that share a key.
+    /// Channels of query and key staged at a time, in vec4.
     pub d4_chunk: u32,
+    /// Invocations that share a key, each with channels of its own: several in the split family alone.
+    pub share: u32,
     /// The most vec4 of value channels that one invocation accumulates for each of its rows; in the matrix family the most squares
     /// of them that a workgroup does.
     pub max_v_groups: u32,
@@ -54,6 +57,7 @@ pub const TILES: &[Tile] = &[
         tx: 8,
         ty: 8,
         d4_chunk: 8,
+        share: 1,
         max_v_groups: 4,
         query_resident: true,
         matrix: None,
@@ -69,6 +73,7 @@ pub const TILES: &[Tile] = &[
         tx: 8,
         ty: 8,
         d4_chunk: 8,
+        share: 1,
         max_v_groups: 4,
         query_resident: false,
         matrix: None,
@@ -84,6 +89,7 @@ pub const TILES: &[Tile] = &[
         tx: 8,
         ty: 8,
         d4_chunk: 8,
+        share: 1,
         max_v_groups: 4,
         query_resident: true,
         matrix: None,
@@ -99,6 +105,7 @@ pub const TILES: &[Tile] = &[
         tx: 8,
         ty: 8,
         d4_chunk: 8,
+        share: 1,
         max_v_groups: 4,
         query_resident: false,
         matrix: None,
@@ -117,6 +124,7 @@ pub const ELEMENTWISE: Tile = Tile {
     tx: 16,
     ty: 4,
     d4_chunk: 1,
+    share: 1,
     max_v_groups: 1,
     query_resident: false,
     matrix: None,
@@ -169,43 +177,6 @@ const MAX_BROADCAST_ROWS: u32 = 4;
 /// The same where each score loads something of its own: a mask, a bias. Drivers that compile slowly do so by the load.
 const MAX_BROADCAST_ROWS_LOADING: u32 = 2;
 
-/// The split family is for at most so many query rows; with more, the broadcast family shares each key among more of them.
-const MAX_SPLIT_SEQLEN_Q: u32 = 8;
-
-/// The most rows of an invocation of the split family, and of any that is tried.
-const MAX_LANE_ROWS: u32 = 8;
-
-/// The most vec4 of query and out together that an invocation of the split family holds.
-const MAX_SPLIT_VEC4S: u32 = 512;
-
-/// The same of problems of fewer operations: done before a longer text were compiled.
-const MAX_SPLIT_VEC4S_OF_LITTLE: u32 = 64;
-const MIN_SPLIT_FLOPS: f64 = 2e6;
-
-/// The fewest keys that are worth a run.
-const MIN_RUN_KEYS: u64 = 128;
-
-/// Invocations that share a key where the split family runs on GPUs: 128 bytes of `f32` at a time, and in reach of each other's
-/// shuffles.
-const SPLIT_SHARE: u32 = 8;
-
-/// The most vec4 of query and out together that such an invocation holds: 128 registers.
-const MAX_SHARED_VEC4S: u32 = 32;
-
-/// Keys that each of these groups has in flight: fewer where many rows hold registers for each.
-const fn shared_keys(rows: u32) -> u32 {
-    if rows > 4 { 2 } else { 4 }
-}
-
-/// How many workgroups of the split family keep a device busy.
-fn split_workgroups(caps: &DeviceCaps) -> u32 {
-    match caps.class {
-        DeviceClass::Cpu => 32,
-        DeviceClass::Integrated | DeviceClass::Unknown => 128,
-        DeviceClass::Discrete => 512,
-    }
-}
-
 /// The most vec4 of a key that an invocation of the broadcast family loads: each is a load of its own in the text.
 const MAX_BROADCAST_D4: u32 = 64;
 
@@ -220,6 +191,7 @@ pub const UNIFORM: Tile = Tile {
     tx: 4,
     ty: 64,
     d4_chunk: 1,
+    share: 1,
     max_v_groups: 16,
     query_resident: true,
     matrix: None,
@@ -282,100 +254,6 @@ impl Tile {
         (wanted && d4 <= MAX_UNIFORM_D4 && UNIFORM.threads() <= caps.limits.max_invocations).then_some(UNIFORM)
     }
 
-    /// A tile of the split family, if that is for this device and problem.
-    pub(crate) fn choose_split(problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
-        let shape = problem.shape();
-        let wanted = match caps.only_family {
-            Some(only) => only == Family::Split,
-            None => shape.seqlen_q <= MAX_SPLIT_SEQLEN_Q,
-        };
-        let (d4, dv4) = (shape.head_dim.div_ceil(4), shape.head_dim_v.div_ceil(4));
-        // Each head of a group has blocks of its own.
-        if !wanted || d4.max(dv4) > MAX_BROADCAST_D4 || problem.block_mask().is_some() {
-            return None;
-        }
-        let packed_rows = shape.seqlen_q.saturating_mul(shape.group_size()).max(1);
-        let lanes = lanes(caps).filter(|_| caps.class == DeviceClass::Cpu);
-        let Some(lanes) = lanes else {
-            let rows = packed_rows.min(Self::most_shared_rows(&shape));
-            let tile = Self::split_shared(rows).fits_workgroup(&shape, caps);
-            // Its lanes add up products in an order of their own, so that weights, made of the lse by scores that are summed otherwise,
-            // would have the errors of both.
-            let unasked = caps.class != DeviceClass::Cpu && !problem.outputs().weights;
-            return tile.filter(|_| unasked || caps.only_family.is_some());
-        };
-        let budget = match shape.flops() >= MIN_SPLIT_FLOPS {
-            true => MAX_SPLIT_VEC4S,
-            false => MAX_SPLIT_VEC4S_OF_LITTLE,
-        } / slowness(caps);
-        let affordable = (budget / (d4 + dv4)).clamp(1, MAX_LANE_ROWS);
-        let rows = packed_rows.min(affordable);
-        // More keys at a time share the rescaling of out, until the text takes too long to compile.
-        let keys = (budget / (rows * (d4 + dv4))).clamp(1, 4);
-        Some(Tile::split(lanes, rows, keys))
-    }
-
-    /// How many packed rows a workgroup of [`split_shared`](Self::split_shared) has at most: as many as its registers hold.
-    pub(crate) fn most_shared_rows(shape: &AttentionShape) -> u32 {
-        let own = |dim: u32| dim.div_ceil(4).div_ceil(SPLIT_SHARE);
-        (MAX_SHARED_VEC4S / (own(shape.head_dim) + own(shape.head_dim_v))).clamp(1, MAX_LANE_ROWS)
-    }
-
-    /// The tile, if a device has the workgroups for it.
-    pub(crate) fn fits_workgroup(self, shape: &AttentionShape, caps: &DeviceCaps) -> Option<Tile> {
-        let fits = self.threads() <= caps.limits.max_invocations
-            && self.workgroup_bytes(shape) <= caps.limits.max_workgroup_bytes;
-        fits.then_some(self)
-    }
-
-    /// The tile of the split family: `rows` packed rows, and runs of keys that subgroups of `lanes` invocations visit, `keys` of
-    /// them an invocation at a time.
-    pub const fn split(lanes: u32, rows: u32, keys: u32) -> Tile {
-        Tile {
-            name: "split",
-            family: Family::Split,
-            tile_q: rows,
-            tx: keys,
-            ..Self::broadcast(lanes, 1)
-        }
-    }
-
-    /// The same for GPUs: eight invocations share a key, so that they load neighbours and each holds few channels.
-    pub const fn split_shared(rows: u32) -> Tile {
-        Tile {
-            name: "split shared",
-            tier: Tier::Portable,
-            class: None,
-            d4_chunk: SPLIT_SHARE,
-            measured: "chosen by static figures alone: benches/static",
-            ..Self::split(64, rows, shared_keys(rows))
-        }
-    }
-
-    /// Invocations that share a key in the split family.
-    pub fn share(&self) -> u32 {
-        match self.family {
-            Family::Split => self.d4_chunk,
-            _ => 1,
-        }
-    }
-
-    /// Vec4 of value channels that each of these has.
-    pub fn own_dv4(&self, head_dim_v: u32) -> u32 {
-        head_dim_v.div_ceil(4).div_ceil(self.share())
-    }
-
-    /// Keys of a run: so many runs that there are `workgroups` of them, if each still has enough keys.
-    pub(crate) fn run_keys(&self, shape: &AttentionShape, workgroups: u64) -> u32 {
-        let kv_heads = u64::from(shape.batch) * u64::from(shape.kv_heads);
-        let tiles = (u64::from(shape.seqlen_q) * u64::from(shape.group_size())).div_ceil(self.tile_q.into());
-        let runs = workgroups.div_ceil((kv_heads * tiles).max(1)).max(1);
-        let keys = u64::from(shape.seqlen_k).div_ceil(runs).max(MIN_RUN_KEYS);
-        (keys as u32)
-            .min(shape.seqlen_k.max(1))
-            .next_multiple_of(self.tile_kv())
-    }
-
     /// The tile of the broadcast family with subgroups of `lanes` invocations that own `rows` rows each.
     pub const fn broadcast(lanes: u32, rows: u32) -> Tile {
         Tile {
@@ -388,6 +266,7 @@ impl Tile {
             tx: 1,
             ty: lanes,
             d4_chunk: 1,
+            share: 1,
             max_v_groups: MAX_BROADCAST_D4,
             query_resident: true,
             matrix: None,
@@ -406,7 +285,7 @@ impl Tile {
     /// Whether the lanes of a row reach each other by subgroup shuffles, which `shaders/tile/rows_shuffled.wgsl` has for eight.
     pub(crate) fn shuffles(&self, caps: &DeviceCaps) -> bool {
         let lanes = match self.family {
-            Family::Split => self.share(),
+            Family::Split => self.share,
             _ => self.tx,
         };
         lanes == 8 && caps.tier > Tier::Portable && caps.lanes_in_order(lanes)
@@ -425,7 +304,7 @@ impl Tile {
         match self.family {
             Family::Broadcast => self.ty,
             Family::Uniform => self.tx,
-            Family::Split => self.ty / self.share() * self.tx,
+            Family::Split => self.ty / self.share * self.tx,
             Family::Tile => 4 * self.tx,
             Family::Matrix => 4 * self.tx * self.d4_chunk,
         }
@@ -505,7 +384,7 @@ impl Tile {
         if self.matrix.is_some() {
             return self.matrix_bytes(shape, DType::F32);
         }
-        if self.share() > 1 {
+        if self.share > 1 {
             // Products, should they not be shuffled, and the state of each invocation.
             let products = self.threads() * ((self.rows() * self.tx).div_ceil(4) | 1);
             let states = self.threads() * self.own_dv4(shape.head_dim_v);

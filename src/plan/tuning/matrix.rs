@@ -87,6 +87,7 @@ impl Tile {
             tx: row_lanes,
             ty: tile_q,
             d4_chunk: kv_squares * matrix.size() / (4 * row_lanes),
+            share: 1,
             max_v_groups: MAX_MATRIX_V_SQUARES,
             query_resident: true,
             matrix: Some(matrix),

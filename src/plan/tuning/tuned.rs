@@ -1,11 +1,9 @@
 //! Tiles that were chosen by measuring: which there are, and whether one fits a problem and a device. The rules are those of the
 //! built-in rows, since what a file says is no better than a guess until it was checked.
 
-use super::{
-    BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_LANE_ROWS, MAX_SPLIT_VEC4S, MAX_UNIFORM_D4, MIN_SPLIT_FLOPS, TILES, Tile,
-    UNIFORM, lanes, loads_per_score, shared_keys, slowness, split_workgroups,
-};
-use crate::caps::{DeviceCaps, DeviceClass, Family};
+use super::split::{MAX_LANE_ROWS, MIN_SPLIT_FLOPS, split_workgroups};
+use super::{BROADCAST_ROWS, MAX_BROADCAST_D4, MAX_UNIFORM_D4, TILES, Tile, UNIFORM, lanes, loads_per_score};
+use crate::caps::{DeviceCaps, Family};
 use crate::problem::{Algorithm, AttentionShape, Problem};
 use crate::tune::{QueryRows, TunedChoice, TunedTile, TuningClass};
 
@@ -132,7 +130,7 @@ impl TunedTile {
             TunedTile::Split { rows, keys, workgroups }
                 if LANE_ROWS.contains(&rows) && SPLIT_KEYS.contains(&keys) && WORKGROUPS.contains(&workgroups) =>
             {
-                split(rows, keys, problem, caps)
+                Tile::split_of(rows, keys, problem, caps)
             }
             TunedTile::Uniform => uniform(&shape, caps),
             _ => None,
@@ -187,22 +185,4 @@ fn uniform(shape: &AttentionShape, caps: &DeviceCaps) -> Option<Tile> {
         && shape.head_dim.div_ceil(4) <= MAX_UNIFORM_D4
         && UNIFORM.threads() <= caps.limits.max_invocations;
     fits.then_some(UNIFORM)
-}
-
-fn split(rows: u32, keys: u32, problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
-    let shape = problem.shape();
-    let (d4, dv4) = (shape.head_dim.div_ceil(4), shape.head_dim_v.div_ceil(4));
-    if caps.class != DeviceClass::Cpu {
-        let fits = d4.max(dv4) <= MAX_BROADCAST_D4
-            && problem.block_mask().is_none()
-            && keys == shared_keys(rows)
-            && rows <= Tile::most_shared_rows(&shape);
-        return Tile::split_shared(rows).fits_workgroup(&shape, caps).filter(|_| fits);
-    }
-    let lanes = lanes(caps)?;
-    let packed = u64::from(shape.seqlen_q) * u64::from(shape.group_size());
-    let fits = d4.max(dv4) <= MAX_BROADCAST_D4
-        && problem.block_mask().is_none()
-        && (rows * keys == 1 || rows * keys * (d4 + dv4) <= MAX_SPLIT_VEC4S / slowness(caps));
-    fits.then(|| Tile::split(lanes, rows.min(u32::try_from(packed).unwrap_or(u32::MAX)), keys))
 }
