@@ -108,6 +108,15 @@ pub enum TunedTile {
         /// Workgroups that keep the device busy: the keys are cut into as many runs as that takes.
         workgroups: u32,
     },
+    /// Products of matrices, for operands stored as `f16`.
+    Matrix {
+        /// Matrices of query rows of a workgroup.
+        q_squares: u32,
+        /// Matrices of keys of a tile.
+        kv_squares: u32,
+        /// Whether query stays in workgroup memory; where not, subgroups hold it in registers.
+        query_resident: bool,
+    },
 }
 
 impl Tuning {
@@ -159,6 +168,18 @@ impl fmt::Display for TunedTile {
             TunedTile::Uniform => f.write_str("uniform"),
             TunedTile::Split { rows, keys, workgroups } => {
                 write!(f, "split, {rows} rows x {keys} keys a lane, {workgroups} workgroups")
+            }
+            TunedTile::Matrix {
+                q_squares,
+                kv_squares,
+                query_resident,
+            } => {
+                let place = if *query_resident {
+                    "workgroup memory"
+                } else {
+                    "registers"
+                };
+                write!(f, "matrix, {q_squares} x {kv_squares} matrices, query in {place}")
             }
         }
     }

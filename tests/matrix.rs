@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use half::f16;
 use support::inputs::Numbers;
 use support::run::{check, check_inputs};
@@ -11,7 +13,8 @@ use wgpu_attention::kernel::Skeleton;
 use wgpu_attention::{
     AttentionDescriptor, AttentionRope, AttentionShape, BlockMaskShape, Broadcast, CausalAlignment, DType, DTypes,
     DeviceCaps, DeviceClass, Dropout, DropoutKeep, Engine, Family, KeyPadding, Layout, Layouts, MatrixShape, Outputs,
-    Packed, Plan, Problem, RopeFrequencies, RopePairing, RopePositions, Strides, Tier, Window,
+    Packed, Plan, Problem, RopeFrequencies, RopePairing, RopePositions, Strides, Tier, TunedChoice, TunedTile, Tuning,
+    TuningClass, Window,
 };
 
 const LOWER: CausalAlignment = CausalAlignment::LowerRight;
@@ -23,7 +26,8 @@ const LSE: Outputs = Outputs {
     rows: None,
 };
 
-/// Each adapter that multiplies halves, once for each shape of these. llvmpipe lists one, and multiplies both.
+/// Each adapter that multiplies halves, once for each shape of these, and with one loop over the tiles of keys and with two, as GPUs have
+/// it. llvmpipe lists one shape, and multiplies both.
 fn engines_of_halves() -> Vec<(String, Engine, MatrixShape)> {
     let mut all = Vec::new();
     for (name, engine) in engines() {
@@ -31,13 +35,17 @@ fn engines_of_halves() -> Vec<(String, Engine, MatrixShape)> {
         for shape in [MatrixShape::F16Size16, MatrixShape::F16Size8] {
             let multiplies =
                 caps.matrix_shapes.contains(&shape) || caps.name.contains("llvmpipe") && !caps.matrix_shapes.is_empty();
-            if multiplies {
+            for class in [DeviceClass::Cpu, DeviceClass::Discrete]
+                .into_iter()
+                .filter(|_| multiplies)
+            {
                 let caps = DeviceCaps {
+                    class,
                     only_family: Some(Family::Matrix),
                     matrix_shapes: vec![shape],
                     ..caps.clone()
                 };
-                all.push((format!("{name}, {shape}"), engine.with_caps(caps), shape));
+                all.push((format!("{name}, {shape}, as {class}"), engine.with_caps(caps), shape));
             }
         }
     }
@@ -105,6 +113,25 @@ fn sizes_agree_with_the_reference() {
         ],
         Some(MatrixShape::F16Size8),
     );
+}
+
+/// Query in registers, where it would leave workgroup memory too little room; its rows come there in two rounds.
+#[test]
+fn query_in_registers_agrees_with_the_reference() {
+    for (name, engine, shape) in engines_of_halves() {
+        if shape == MatrixShape::F16Size16 {
+            let descriptor = AttentionDescriptor {
+                causal: Some(LOWER),
+                ..halves(AttentionShape::new(1, 2, 70, 129, 100))
+            };
+            let plan = engine.plan(&descriptor).unwrap();
+            assert!(
+                !plan.tile().query_resident && plan.tile().tile_q > plan.tile().tile_kv(),
+                "{plan}"
+            );
+            check(&name, &engine, &descriptor, 5);
+        }
+    }
 }
 
 /// Each hook, from halves.
@@ -245,6 +272,27 @@ fn not_a_number_behind_a_mask_stays_there() {
     }
 }
 
+/// In the open, too: an infinite value is no product of it and 0, be a weight multiplied in one part or in two.
+#[test]
+fn infinite_values_in_the_open_stay_infinite() {
+    for (name, engine, shape) in engines_of_halves() {
+        if shape == MatrixShape::F16Size8 {
+            for out in [DType::F16, DType::F32] {
+                let mut descriptor = halves(AttentionShape::new(1, 1, 17, 70, 24));
+                descriptor.dtypes.out = out;
+                let mut inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 4);
+                let Numbers::F16(value) = &mut inputs.value else {
+                    panic!("not of halves");
+                };
+                value[7 * 24 + 5] = f16::INFINITY;
+                value[45 * 24 + 3] = f16::NEG_INFINITY;
+                value[60 * 24 + 20] = f16::NAN;
+                check_inputs(&name, &engine, &descriptor, &inputs);
+            }
+        }
+    }
+}
+
 /// A device of a class, with subgroups of 32 and these matrices.
 fn device(class: DeviceClass, matrix_shapes: &[MatrixShape]) -> DeviceCaps {
     let mut caps = DeviceCaps {
@@ -262,6 +310,102 @@ fn device(class: DeviceClass, matrix_shapes: &[MatrixShape]) -> DeviceCaps {
 
 fn plan(descriptor: &AttentionDescriptor<'_>, caps: &DeviceCaps) -> Plan {
     Plan::new(&Problem::new(descriptor).unwrap(), caps).unwrap()
+}
+
+/// A device on which a tile was measured for problems like this one.
+fn tuned(caps: &DeviceCaps, problem: &Problem, tile: &TunedTile) -> DeviceCaps {
+    let choice = TunedChoice {
+        class: TuningClass::of(problem),
+        tile: tile.clone(),
+        median_ms: 1.0,
+        default_ms: 2.0,
+        date: "2026-11-30".into(),
+    };
+    DeviceCaps {
+        tuning: Some(Arc::new(Tuning { choices: vec![choice] })),
+        ..caps.clone()
+    }
+}
+
+fn matrix_candidates(problem: &Problem, caps: &DeviceCaps) -> Vec<TunedTile> {
+    let candidates = TunedTile::candidates(problem, caps).into_iter();
+    candidates.filter(|tile| tile.family() == Family::Matrix).collect()
+}
+
+/// What may be measured is what halves and the device allow; a measured tile is used for problems that it fits.
+#[test]
+fn measured_matrices_are_used_where_they_fit() {
+    let gpu = device(DeviceClass::Discrete, &MatrixShape::ALL);
+    let many = halves(AttentionShape::new(1, 8, 512, 512, 64));
+    let problem = Problem::new(&many).unwrap();
+    let candidates = matrix_candidates(&problem, &gpu);
+    assert!(candidates.len() > 4, "{candidates:?}");
+    for tile in &candidates {
+        let plan = Plan::new(&problem, &tuned(&gpu, &problem, tile)).unwrap();
+        assert_eq!(plan.tuned(), Some(tile));
+        assert!(
+            is_matrix(&plan) && plan.tile().workgroup_bytes_for(&problem) <= 32 << 10,
+            "{plan}"
+        );
+        assert!(plan.to_string().contains(&tile.to_string()), "{plan}");
+    }
+    // Of tiles as measured for the tile family, too.
+    let tile = TunedTile::Tile {
+        row: "32x32 resident".into(),
+        tile_q: 32,
+    };
+    assert!(!is_matrix(&Plan::new(&problem, &tuned(&gpu, &problem, &tile)).unwrap()));
+
+    let matrix = |q_squares, kv_squares, query_resident| TunedTile::Matrix {
+        q_squares,
+        kv_squares,
+        query_resident,
+    };
+    let wide = Problem::new(&halves(AttentionShape::new(1, 8, 512, 512, 256))).unwrap();
+    let singles = AttentionDescriptor {
+        dtypes: DTypes {
+            query: DType::F32,
+            ..many.dtypes
+        },
+        ..many
+    };
+    let singles = Problem::new(&singles).unwrap();
+    let software = device(DeviceClass::Cpu, &MatrixShape::ALL);
+    assert!(matrix_candidates(&singles, &gpu).is_empty() && matrix_candidates(&problem, &software).is_empty());
+    for (caps, problem, tile) in [
+        (&gpu, &problem, matrix(3, 2, true)),
+        (&gpu, &problem, matrix(4, 0, true)),
+        (&gpu, &problem, matrix(u32::MAX, 4, true)),
+        // More channels than registers hold, and more bytes than there are.
+        (&gpu, &wide, matrix(4, 2, false)),
+        (&gpu, &wide, matrix(4, 4, true)),
+        (&gpu, &singles, matrix(4, 2, true)),
+        (&software, &problem, matrix(4, 2, true)),
+    ] {
+        let plan = Plan::new(problem, &tuned(caps, problem, &tile)).unwrap();
+        assert_eq!(plan, Plan::new(problem, caps).unwrap(), "{tile}");
+    }
+}
+
+/// And each of them is right.
+#[test]
+fn measured_matrices_agree_with_the_reference() {
+    for (name, engine, shape) in engines_of_halves() {
+        if shape == MatrixShape::F16Size8 && engine.caps().class == DeviceClass::Discrete {
+            let descriptor = AttentionDescriptor {
+                causal: Some(LOWER),
+                ..halves(AttentionShape::new(1, 2, 300, 310, 32))
+            };
+            let problem = Problem::new(&descriptor).unwrap();
+            let candidates = matrix_candidates(&problem, engine.caps());
+            assert!(candidates.len() > 4, "{candidates:?}");
+            for tile in candidates {
+                let engine = engine.with_caps(tuned(engine.caps(), &problem, &tile));
+                assert_eq!(engine.plan(&descriptor).unwrap().tuned(), Some(&tile));
+                check(&format!("{name}, {tile}"), &engine, &descriptor, 6);
+            }
+        }
+    }
 }
 
 /// GPUs that have them multiply matrices for many rows of halves, and for nothing else unless asked to.

@@ -1,11 +1,11 @@
 // Purpose: every key is open, so 0 * inf in the products is what IEEE 754 says. Hook of slot `matrix_guard`: defines guard_begin,
-// guarded_value, values_are_finite and weighted_exception.
+// guarded_values, values_are_finite and weighted_exception.
 
 fn guard_begin(lane: u32) {
 }
 
-fn guarded_value(channels: vec4<f32>) -> vec4<f32> {
-    return channels;
+fn guarded_values(rows: array<vec4<f32>, 4>) -> array<vec4<f32>, 4> {
+    return rows;
 }
 
 fn values_are_finite() -> bool {

@@ -12,16 +12,6 @@ var<private> acc5: MatrixC;
 var<private> acc6: MatrixC;
 var<private> acc7: MatrixC;
 
-// Where a subgroup's sums lie in wg_scores meanwhile.
-struct Square {
-    // Its first element, and that of the row of this lane, which is as long as all squares side by side.
-    at: u32,
-    row_at: u32,
-    // How many vec4 such a row has, and which of the row's lanes this is.
-    columns4: u32,
-    tx: u32,
-}
-
 fn scratch_at(square: Square, c4: u32) -> vec4<f32> {
     let at = square.row_at + 4u * c4;
     return vec4<f32>(wg_scores[at], wg_scores[at + 1u], wg_scores[at + 2u], wg_scores[at + 3u]);
@@ -35,67 +25,52 @@ fn set_scratch(square: Square, c4: u32, channels: vec4<f32>) {
     wg_scores[at + 3u] = channels.w;
 }
 
-fn store_sums(slot: u32, square: Square) {
-    switch (slot) {
-        case 0u: {
-            coopStoreT(acc0, &wg_scores[square.at], S_STRIDE);
-        }
-        case 1u: {
-            coopStoreT(acc1, &wg_scores[square.at], S_STRIDE);
-        }
-        case 2u: {
-            coopStoreT(acc2, &wg_scores[square.at], S_STRIDE);
-        }
-        case 3u: {
-            coopStoreT(acc3, &wg_scores[square.at], S_STRIDE);
-        }
-        case 4u: {
-            coopStoreT(acc4, &wg_scores[square.at], S_STRIDE);
-        }
-        case 5u: {
-            coopStoreT(acc5, &wg_scores[square.at], S_STRIDE);
-        }
-        case 6u: {
-            coopStoreT(acc6, &wg_scores[square.at], S_STRIDE);
-        }
-        case 7u, default: {
-            coopStoreT(acc7, &wg_scores[square.at], S_STRIDE);
-        }
-    }
+// The sums of slot 0, on their way out.
+fn store_sums(square: Square) {
+    coopStoreT(acc0, &wg_scores[square.at], S_STRIDE);
 }
 
-fn load_sums(slot: u32, square: Square) {
-    let sums = coopLoadT<MatrixC>(&wg_scores[square.at], S_STRIDE);
-    switch (slot) {
-        case 0u: {
-            acc0 = sums;
-        }
-        case 1u: {
+// Back into the last slot, while all others move up by one.
+fn load_sums(square: Square) {
+    move_up(coopLoadT<MatrixC>(&wg_scores[square.at], S_STRIDE));
+}
+
+// After V_SQUARES times, each with the sums of slot 0, all are where they were. So the text is short: a switch over the slots would
+// name each of them twice.
+fn move_up(sums: MatrixC) {
+    // V_SQUARES is even.
+    acc0 = acc1;
+    if (V_SQUARES > 2u) {
+        acc1 = acc2;
+        acc2 = acc3;
+    }
+    if (V_SQUARES > 4u) {
+        acc3 = acc4;
+        acc4 = acc5;
+    }
+    if (V_SQUARES > 6u) {
+        acc5 = acc6;
+        acc6 = acc7;
+    }
+    switch (V_SQUARES) {
+        case 2u: {
             acc1 = sums;
         }
-        case 2u: {
-            acc2 = sums;
-        }
-        case 3u: {
+        case 4u: {
             acc3 = sums;
         }
-        case 4u: {
-            acc4 = sums;
-        }
-        case 5u: {
+        case 6u: {
             acc5 = sums;
         }
-        case 6u: {
-            acc6 = sums;
-        }
-        case 7u, default: {
+        default: {
             acc7 = sums;
         }
     }
 }
 
-// What an earlier dispatch left in out, channels 4 * first_d4 and on, times `factor`; zeros, if there was none.
-fn begin_sums(slot: u32, square: Square, row: u32, first_d4: u32, factor: f32) {
+// Of slot 0, as all that follow: what an earlier dispatch left in out, channels 4 * first_d4 and on, times `factor`; zeros, if there
+// was none.
+fn begin_sums(square: Square, row: u32, first_d4: u32, factor: f32) {
     for (var c4 = square.tx; c4 < square.columns4; c4 += ROW_LANES) {
         var channels = vec4<f32>(0.0);
         if (first_d4 + c4 < DV4) {
@@ -105,30 +80,30 @@ fn begin_sums(slot: u32, square: Square, row: u32, first_d4: u32, factor: f32) {
     }
     // Written by the lanes of each row, read by its subgroup.
     workgroupBarrier();
-    load_sums(slot, square);
+    load_sums(square);
     // Written next by the slot after, or by multiply_scores.
     workgroupBarrier();
 }
 
 // Each row times its lanes' factor.
-fn rescale_sums(slot: u32, square: Square, factor: f32) {
-    store_sums(slot, square);
+fn rescale_sums(square: Square, factor: f32) {
+    store_sums(square);
     // Written by its subgroup, read and written by the lanes of each row, read by its subgroup, which writes it next.
     workgroupBarrier();
     for (var c4 = square.tx; c4 < square.columns4; c4 += ROW_LANES) {
         set_scratch(square, c4, scratch_at(square, c4) * factor);
     }
     workgroupBarrier();
-    load_sums(slot, square);
+    load_sums(square);
 }
 
 // And what the lanes' weights make of values that are not finite, channels 4 * first_d4 and on. The lanes of a row add one after
 // another.
-fn add_exceptions(slot: u32, square: Square, position: Position, kv_first: u32, first_d4: u32,
+fn add_exceptions(square: Square, position: Position, kv_first: u32, first_d4: u32,
     weights: array<vec4<f32>, KEYS4>) {
     // Whoever read the square before has finished.
     workgroupBarrier();
-    store_sums(slot, square);
+    store_sums(square);
     // Written by its subgroup, read and written by the lanes of each row, one after another, read by its subgroup.
     workgroupBarrier();
     for (var x = 0u; x < ROW_LANES; x++) {
@@ -139,7 +114,7 @@ fn add_exceptions(slot: u32, square: Square, position: Position, kv_first: u32, 
                     /*unroll*/ for (var c = 0u; c < 4u; c++) {
                         let j = kv_first + 4u * (square.tx + ROW_LANES * g) + c;
                         if (j < position.sequence.kv_end) {
-                            let channels = load_value(value_head(position) + j * params.value_row, first_d4 + c4);
+                            let channels = load_value(own.value_head + j * params.value_row, first_d4 + c4);
                             sum += weighted_exception(weights[g][c], channels);
                         }
                     }
@@ -149,7 +124,7 @@ fn add_exceptions(slot: u32, square: Square, position: Position, kv_first: u32, 
         }
         workgroupBarrier();
     }
-    load_sums(slot, square);
+    load_sums(square);
 }
 
 // A square of MATRIX channels, from `slot` times all subgroups' squares on, and the keys k * MATRIX and on.

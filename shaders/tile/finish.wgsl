@@ -1,4 +1,4 @@
-// Purpose: from products to scores, for a whole tile. Needs tile/scores.wgsl and score/finish.wgsl.
+// Purpose: from products to scores, for a whole tile. Needs tile/scores.wgsl, score/finish.wgsl and score/open.wgsl.
 
 fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, kind: u32, lane: u32) -> ScoreTile {
     let q_idx = position.q_first + lane / TX;
@@ -25,9 +25,4 @@ fn finish_tile(tile: ScoreTile, position: Position, visited: VisitedTile, kind: 
         }
     }
     return finished;
-}
-
-// The score of a position that is known to be open: finish_score without what can close one.
-fn finish_open_score(product: f32, position: Position, q_idx: u32, kv_idx: u32) -> f32 {
-    return cap_score(product * params.scale) + alibi_score(position, min(q_idx, position.q_last), kv_idx);
 }

@@ -31,7 +31,7 @@ fn visit_tile(before: TileState, position: Position, visited: VisitedTile, kind:
         if (kind == TILE_OPEN) {
             let log2_max = log2_of_exp(highest);
             rescale = exp2(log2_of_exp(state.row_max[r]) - log2_max);
-            p = exp2(fma(s, vec4<f32>(LOG2_E), vec4<f32>(-log2_max)));
+            p = open_weights(s, log2_max);
         } else {
             rescale = exp_below(state.row_max[r] - highest);
             p = vec4<f32>(weight_of(s.x, highest), weight_of(s.y, highest), weight_of(s.z, highest),
@@ -47,9 +47,4 @@ fn visit_tile(before: TileState, position: Position, visited: VisitedTile, kind:
     }
     state.values = add_values(state.values, position, visited.kv_first, kind, lane);
     return state;
-}
-
-// log2(exp(score)), finite where the score is: no score that some key of a row can tell from another is as low as where this ends.
-fn log2_of_exp(score: f32) -> f32 {
-    return max(score, -2e38) * LOG2_E;
 }

@@ -61,12 +61,19 @@ const SPLIT_TILES: [Tile; TILES.len()] = [
     Tile::split(16, 2, 1),
 ];
 
-/// Tiles of the matrix family: each shape of matrices, one invocation a row and several.
+/// Tiles of the matrix family: each shape of matrices, one invocation a row and several, query in workgroup memory and, where they
+/// do, in registers.
 const MATRIX_TILES: [Tile; TILES.len()] = [
     Tile::matrix(MatrixShape::F16Size16, 2, 4, 2),
-    Tile::matrix(MatrixShape::F16Size8, 1, 4, 2),
+    Tile {
+        query_resident: false,
+        ..Tile::matrix(MatrixShape::F16Size8, 1, 4, 2)
+    },
     Tile::matrix(MatrixShape::F32Size8, 4, 2, 4),
-    Tile::matrix(MatrixShape::F16Size16, 4, 2, 4),
+    Tile {
+        query_resident: false,
+        ..Tile::matrix(MatrixShape::F16Size16, 4, 2, 4)
+    },
 ];
 
 /// Sizes of heads of query and key, and of value: multiples of four, odd, least, and more than a register tile holds.

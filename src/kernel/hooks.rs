@@ -54,6 +54,7 @@ pub(super) struct Hooks<'a> {
     /// What matrices are multiplied, and how values that are not finite are kept out of the products.
     matrices: File,
     matrix_guard: File,
+    matrix_query: File,
     parts: bool,
     /// How the lanes of a key add up its products, and the lanes of a workgroup join their keys, in the split kernel.
     shares: File,
@@ -165,9 +166,15 @@ impl<'a> Hooks<'a> {
                 "broadcast/add_guarded.wgsl",
                 "broadcast/add_plain.wgsl",
             ),
+            matrix_query: pick(
+                tile.query_in_registers(problem.shape().head_dim),
+                "matrix/query_registers.wgsl",
+                "matrix/query_memory.wgsl",
+            ),
             matrices: matrix_file(tile.matrix.unwrap_or(MatrixShape::F32Size8)),
+            // Of the two parts of a weight one may be 0, which makes NaN of an infinite value.
             matrix_guard: pick(
-                problem.may_close(),
+                problem.may_close() || tile.weight_parts(problem.dtypes().out) > 1,
                 "matrix/guard_closed.wgsl",
                 "matrix/guard_none.wgsl",
             ),
@@ -236,7 +243,7 @@ impl<'a> Hooks<'a> {
                 parts.push(self.mask_mod());
                 parts.extend(&self.fused_block);
                 parts.extend(finish);
-                parts.push("tile/finish.wgsl");
+                parts.extend(["score/open.wgsl", "tile/finish.wgsl"]);
                 parts.extend([self.value, self.guard, self.dropout, "tile/values.wgsl"]);
                 parts.extend(&self.out);
                 parts.extend([self.lse, self.acc, self.state, self.rows]);
@@ -286,15 +293,18 @@ impl<'a> Hooks<'a> {
                 parts.push(self.mask_mod());
                 parts.extend(&self.fused_block);
                 parts.extend(finish);
-                parts.extend([self.value, self.dropout]);
+                parts.extend(["score/open.wgsl", self.value, self.dropout]);
                 parts.extend(&self.out);
                 parts.extend([self.lse, self.acc, self.state, self.matrices, self.matrix_guard]);
                 parts.extend([
+                    "tile/kinds.wgsl",
+                    "matrix/own.wgsl",
                     "matrix/stage.wgsl",
+                    self.matrix_query,
                     "matrix/scores.wgsl",
                     "matrix/values.wgsl",
-                    "matrix.wgsl",
                 ]);
+                parts.extend(["matrix/step.wgsl", self.loops, "matrix.wgsl"]);
             }
             Skeleton::Join => {
                 parts.extend(rows);
@@ -309,7 +319,7 @@ impl<'a> Hooks<'a> {
                 parts.push(self.mask_mod());
                 parts.extend(&self.block);
                 parts.extend(finish);
-                parts.extend(["tile/finish.wgsl", self.emit, "scores.wgsl"]);
+                parts.extend(["score/open.wgsl", "tile/finish.wgsl", self.emit, "scores.wgsl"]);
             }
             Skeleton::Softmax => {
                 parts.extend(rows);

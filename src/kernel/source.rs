@@ -192,10 +192,14 @@ parts! {
     "matrix/guard_none.wgsl" [];
     "matrix/halves_16.wgsl" [] needs F16, Matrices;
     "matrix/halves_8.wgsl" [] needs F16, Matrices;
+    "matrix/own.wgsl" [];
+    "matrix/query_memory.wgsl" [] needs Matrices;
+    "matrix/query_registers.wgsl" [] needs Matrices;
     "matrix/scores.wgsl" [] needs Matrices;
     "matrix/self_test.wgsl" [1 Read, 2 ReadWrite] needs Subgroups, Matrices;
     "matrix/singles_8.wgsl" [] needs Matrices;
     "matrix/stage.wgsl" [];
+    "matrix/step.wgsl" [];
     "matrix/values.wgsl" [] needs Matrices;
     "mods/environment.wgsl" [];
     "mods/mask_mod.wgsl" [];
@@ -263,6 +267,7 @@ parts! {
     "scatter/words.wgsl" [1 Read, 3 ReadWrite];
     "score/bias_none.wgsl" [];
     "score/finish.wgsl" [];
+    "score/open.wgsl" [];
     "score/softcap.wgsl" [];
     "score/softcap_none.wgsl" [];
     "scores.wgsl" [];

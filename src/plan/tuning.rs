@@ -37,7 +37,8 @@ pub struct Tile {
     /// The most vec4 of value channels that one invocation accumulates for each of its rows; in the matrix family the most squares
     /// of them that a workgroup does.
     pub max_v_groups: u32,
-    /// Whether the query tile stays in workgroup memory from start to end.
+    /// Whether the query tile stays in workgroup memory from start to end. Where not, it is streamed, or in the matrix family held in
+    /// registers if these do.
     pub query_resident: bool,
     /// What matrices are multiplied: those of the matrix family.
     pub matrix: Option<MatrixShape>,

@@ -9,7 +9,7 @@ pub struct Mix {
     pub instructions: u32,
     /// Vector operations, multiply-adds among them.
     pub vector: u32,
-    /// Fused multiply-adds, dot products and products of matrices.
+    /// Fused multiply-adds and dot products; in a kernel that multiplies matrices, products of these alone.
     pub multiply_adds: u32,
     /// Loads from workgroup memory.
     pub lds_loads: u32,
@@ -23,12 +23,16 @@ pub struct Mix {
 /// everything.
 pub fn main_loop(listing: &str) -> Mix {
     let blocks = blocks(listing);
+    let products: fn(&str) -> bool = match listing.contains("v_wmma_") {
+        true => is_matrix_product,
+        false => is_multiply_add,
+    };
     let count = |blocks: &[Block<'_>]| {
         let mut mix = Mix::default();
         blocks
             .iter()
             .flat_map(|block| &block.instructions)
-            .for_each(|one| mix.add(one));
+            .for_each(|one| mix.add(one, products));
         mix
     };
     let loops = outer_loops(&blocks);
@@ -46,25 +50,26 @@ pub fn main_loop(listing: &str) -> Mix {
 }
 
 impl Mix {
-    fn add(&mut self, instruction: &str) {
+    /// `products` says what counts as a multiply-add.
+    fn add(&mut self, instruction: &str, products: fn(&str) -> bool) {
         let operations: Vec<&str> = instruction
             .split_whitespace()
             .filter(|word| word.starts_with("v_dual_"))
             .collect();
         self.instructions += 1;
         if operations.is_empty() {
-            self.add_operation(instruction.split_whitespace().next().unwrap_or_default());
+            self.add_operation(instruction.split_whitespace().next().unwrap_or_default(), products);
         } else {
             operations
                 .into_iter()
-                .for_each(|operation| self.add_operation(operation));
+                .for_each(|operation| self.add_operation(operation, products));
         }
     }
 
-    fn add_operation(&mut self, name: &str) {
+    fn add_operation(&mut self, name: &str, products: fn(&str) -> bool) {
         if let Some(operation) = name.strip_prefix("v_") {
             self.vector += 1;
-            self.multiply_adds += u32::from(is_multiply_add(operation));
+            self.multiply_adds += u32::from(products(operation));
         } else if let Some(load) = name.strip_prefix("ds_load_").or(name.strip_prefix("ds_read")) {
             self.lds_loads += 1;
             // ds_load_b32, ds_load_2addr_b32, ds_load_2addr_stride64_b32, ds_read_b32, ds_read2_b32, ds_read2st64_b32.
@@ -79,7 +84,11 @@ fn is_multiply_add(operation: &str) -> bool {
         .iter()
         .find_map(|prefix| operation.strip_prefix(prefix))
         .unwrap_or(operation);
-    operation.starts_with("wmma") || NAMES.iter().any(|name| operation.starts_with(name))
+    NAMES.iter().any(|name| operation.starts_with(name))
+}
+
+fn is_matrix_product(operation: &str) -> bool {
+    operation.starts_with("wmma_")
 }
 
 /// Instructions that only the last of them branches from.
@@ -168,6 +177,17 @@ BB4:
             narrow_lds_loads: 2,
         };
         assert_eq!(main_loop(LISTING), expected);
+    }
+
+    /// Beside products of matrices nothing else counts as one.
+    #[test]
+    fn products_of_matrices_are_counted_alone() {
+        let listing = LISTING.replace("v_pk_fma_f16 v0", "v_wmma_f32_16x16x16_f16 v[0:7]");
+        let expected = Mix {
+            multiply_adds: 1,
+            ..main_loop(LISTING)
+        };
+        assert_eq!(main_loop(&listing), expected);
     }
 
     /// The loop with the larger share, though it has fewer; but not one that has next to none.

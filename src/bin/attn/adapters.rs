@@ -70,7 +70,7 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
         property(
             "storage buffers",
             limits.max_storage_buffers.to_string(),
-            "the fused kernel with every operand needs 8",
+            "each operand takes one; four at the least",
         ),
         property(
             "workgroup memory",
@@ -80,7 +80,7 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
         property(
             "invocations",
             limits.max_invocations.to_string(),
-            "of a workgroup; the tiles use 64",
+            "of a workgroup; most kernels use 64",
         ),
         property(
             "workgroups",
@@ -91,9 +91,13 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
             "subgroups",
             caps.subgroup_sizes
                 .map_or("no".into(), |(least, most)| format!("{least} to {most} lanes")),
-            "not used by a kernel yet",
+            "lanes that share keys or rows reach each other by shuffles",
         ),
-        property("f16 arithmetic", yes_no(caps.shader_f16), "not used by a kernel yet"),
+        property(
+            "f16 in shaders",
+            yes_no(caps.shader_f16),
+            "halves are loaded, kept and stored as such; sums are f32",
+        ),
         property(
             "matrices",
             match caps.matrix_shapes.is_empty() {

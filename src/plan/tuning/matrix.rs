@@ -16,6 +16,9 @@ const MIN_MATRIX_SEQLEN_Q: u32 = 16;
 const MAX_MATRIX_V_SQUARES: u32 = 8;
 const MAX_MATRIX_KV_SQUARES: u32 = 4;
 
+/// The most squares of query channels that the variables of `shaders/matrix/query_registers.wgsl` hold.
+const MAX_MATRIX_D_SQUARES: u32 = 8;
+
 /// Workgroup memory that a workgroup of the matrix family takes where that is enough.
 const MATRIX_WORKGROUP_BYTES: u32 = 32 << 10;
 
@@ -23,7 +26,37 @@ impl Tile {
     /// A tile of the matrix family, if that is for this device and problem: by itself for many rows of halves on GPUs. Storage of more
     /// bits is never rounded to halves, nor is what a rotary embedding makes of halves.
     pub(crate) fn choose_matrix(problem: &Problem, caps: &DeviceCaps) -> Option<Tile> {
-        let shape = problem.shape();
+        let seqlen_q = problem.shape().seqlen_q;
+        if caps.only_family.is_none() && seqlen_q < MIN_MATRIX_SEQLEN_Q {
+            return None;
+        }
+        let (matrix, row_lanes) = Self::matrices_of(problem, caps)?;
+        let size = matrix.size();
+        let most_kv_squares = (16 * row_lanes / size).clamp(MAX_MATRIX_PARTS, MAX_MATRIX_KV_SQUARES);
+        let half_does = |q_squares: u32| q_squares > 1 && q_squares / 2 * size >= seqlen_q;
+        let sizes = [4, 2, 1]
+            .into_iter()
+            .filter(|&q_squares| !half_does(q_squares))
+            .flat_map(|q_squares| [most_kv_squares, MAX_MATRIX_PARTS].map(|kv_squares| (q_squares, kv_squares)));
+        // Loads of query from workgroup memory cost less than registers that hold it, unless these make room for a larger tile.
+        let tiles: Vec<Tile> = sizes
+            .flat_map(|(q_squares, kv_squares)| [true, false].map(|resident| (q_squares, kv_squares, resident)))
+            .filter_map(|(q_squares, kv_squares, resident)| {
+                Self::matrix_of(q_squares, kv_squares, resident, problem, caps)
+            })
+            .collect();
+        // As much as two workgroups of a compute unit can have, if that does.
+        let found = [MATRIX_WORKGROUP_BYTES, u32::MAX].into_iter().find_map(|most_bytes| {
+            tiles
+                .iter()
+                .find(|tile| tile.workgroup_bytes_for(problem) <= most_bytes)
+        });
+        found.cloned()
+    }
+
+    /// The matrices that are multiplied for a problem on a device, and how many invocations then share a row; `None` where the family is
+    /// not for them.
+    fn matrices_of(problem: &Problem, caps: &DeviceCaps) -> Option<(MatrixShape, u32)> {
         let operands = [Operand::Query, Operand::Key, Operand::Value];
         let halves =
             operands.into_iter().all(|operand| problem.dtype(operand) == DType::F16) && problem.rope().is_none();
@@ -33,41 +66,35 @@ impl Tile {
         })?;
         let wanted = match caps.only_family {
             Some(only) => only == Family::Matrix,
-            None => {
-                caps.class != DeviceClass::Cpu && matrix.element_bytes() == 2 && shape.seqlen_q >= MIN_MATRIX_SEQLEN_Q
-            }
+            None => caps.class != DeviceClass::Cpu && matrix.element_bytes() == 2,
         };
-        if !wanted {
-            return None;
-        }
         let (least, most) = caps.subgroup_sizes?;
         let size = matrix.size();
         let lanes = most.max(size);
-        let parts = lanes / least.max(1);
-        if !(least.is_power_of_two() && most.is_power_of_two()) || parts > MAX_MATRIX_PARTS {
+        let fits = least.is_power_of_two() && most.is_power_of_two() && lanes / least <= MAX_MATRIX_PARTS;
+        (wanted && fits).then_some((matrix, lanes / size))
+    }
+
+    /// The tile of the matrix family with these sizes, if it fits a problem and a device.
+    pub(super) fn matrix_of(
+        q_squares: u32,
+        kv_squares: u32,
+        query_resident: bool,
+        problem: &Problem,
+        caps: &DeviceCaps,
+    ) -> Option<Tile> {
+        let (matrix, row_lanes) = Self::matrices_of(problem, caps)?;
+        if !(kv_squares * matrix.size()).is_multiple_of(4 * row_lanes) {
             return None;
         }
-        let row_lanes = lanes / size;
-        // As much as two workgroups of a compute unit can have, if that does.
-        let limit = caps.limits.max_workgroup_bytes;
-        let fits = |tile: &Tile, most_bytes: u32| {
-            tile.threads() <= caps.limits.max_invocations && tile.workgroup_bytes_for(problem) <= most_bytes.min(limit)
+        let tile = Tile {
+            query_resident,
+            ..Self::matrix(matrix, row_lanes, q_squares, kv_squares)
         };
-        let most_kv_squares = (16 * row_lanes / size).clamp(MAX_MATRIX_PARTS, MAX_MATRIX_KV_SQUARES);
-        let candidates = [4, 2, 1]
-            .into_iter()
-            .flat_map(|q_squares| [most_kv_squares, MAX_MATRIX_PARTS].map(|kv_squares| (q_squares, kv_squares)));
-        let tiles: Vec<Tile> = candidates
-            .filter(|&(q_squares, kv_squares)| {
-                let half_does = q_squares > 1 && q_squares / 2 * size >= shape.seqlen_q;
-                !half_does && (kv_squares * size).is_multiple_of(4 * row_lanes)
-            })
-            .map(|(q_squares, kv_squares)| Self::matrix(matrix, row_lanes, q_squares, kv_squares))
-            .collect();
-        let found = [MATRIX_WORKGROUP_BYTES, u32::MAX]
-            .into_iter()
-            .find_map(|most_bytes| tiles.iter().find(|tile| fits(tile, most_bytes)));
-        found.cloned()
+        let fits = tile.threads() <= caps.limits.max_invocations
+            && tile.workgroup_bytes_for(problem) <= caps.limits.max_workgroup_bytes
+            && (query_resident || tile.query_in_registers(problem.shape().head_dim));
+        fits.then_some(tile)
     }
 
     /// The tile of the matrix family: `q_squares` matrices of rows times `kv_squares` of keys, `row_lanes` invocations a row.
@@ -98,6 +125,11 @@ impl Tile {
     /// Rows and columns of the matrices that are multiplied, at most the tile's own; 1 outside of the matrix family.
     pub fn matrix_size(&self) -> u32 {
         self.matrix.map_or(1, MatrixShape::size)
+    }
+
+    /// Whether subgroups of the matrix family hold their rows of query in registers, which leaves workgroup memory to keys.
+    pub(crate) fn query_in_registers(&self, head_dim: u32) -> bool {
+        !self.query_resident && head_dim.div_ceil(self.matrix_size()) <= MAX_MATRIX_D_SQUARES
     }
 
     /// Elements of 16 bytes, which rows in workgroup memory are further apart than they are long.
@@ -141,7 +173,12 @@ impl Tile {
 
     pub(super) fn matrix_bytes(&self, shape: &AttentionShape, out: DType) -> u32 {
         let [d_stride, _, s_stride, p_stride] = self.matrix_strides(shape.head_dim, out);
-        let rows = self.tile_q.saturating_mul(d_stride.saturating_add(p_stride));
+        let query = if self.query_in_registers(shape.head_dim) {
+            0
+        } else {
+            d_stride
+        };
+        let rows = self.tile_q.saturating_mul(query.saturating_add(p_stride));
         let elements = rows.saturating_add(self.matrix_kv_elements(shape));
         // And two flags of four words each.
         let words = self.tile_q * s_stride + self.threads() + 8;

@@ -11,6 +11,8 @@ use crate::tune::{QueryRows, TunedChoice, TunedTile, TuningClass};
 const TILE_ROWS: [u32; 4] = [8, 16, 32, 64];
 const LANE_ROWS: [u32; 6] = [1, 2, 3, 4, 6, MAX_LANE_ROWS];
 const SPLIT_KEYS: [u32; 3] = [1, 2, 4];
+const Q_SQUARES: [u32; 3] = [1, 2, 4];
+const KV_SQUARES: [u32; 2] = [2, 4];
 const WORKGROUPS: [u32; 7] = [8, 16, 32, 64, 128, 256, 512];
 
 /// Problems of fewer operations are done before a longer text were compiled, so the built-in rows keep theirs short. (The split
@@ -51,8 +53,6 @@ impl<'a> FusedTiles<'a> {
         if problem.shape().flops() < least_flops
             || problem.algorithm() == Algorithm::ThreeKernels
             || loads_per_score(problem)
-            // Which is no candidate yet.
-            || Tile::choose_matrix(problem, caps).is_some()
         {
             return None;
         }
@@ -98,7 +98,21 @@ impl TunedTile {
             TILE_ROWS.into_iter().map(tile)
         });
         let uniform = std::iter::once(TunedTile::Uniform);
-        let all = splits.filter(|_| few).chain(broadcasts).chain(uniform).chain(tiles);
+        let matrices = Q_SQUARES.into_iter().flat_map(|q_squares| {
+            KV_SQUARES.into_iter().flat_map(move |kv_squares| {
+                [true, false].map(|query_resident| TunedTile::Matrix {
+                    q_squares,
+                    kv_squares,
+                    query_resident,
+                })
+            })
+        });
+        let all = splits
+            .filter(|_| few)
+            .chain(matrices)
+            .chain(broadcasts)
+            .chain(uniform)
+            .chain(tiles);
         let mut seen = Vec::new();
         all.filter(|candidate| {
             let Some(tile) = candidate.tile(problem, caps) else {
@@ -133,6 +147,13 @@ impl TunedTile {
                 Tile::split_of(rows, keys, problem, caps)
             }
             TunedTile::Uniform => uniform(&shape, caps),
+            TunedTile::Matrix {
+                q_squares,
+                kv_squares,
+                query_resident,
+            } if Q_SQUARES.contains(&q_squares) && KV_SQUARES.contains(&kv_squares) => {
+                Tile::matrix_of(q_squares, kv_squares, query_resident, problem, caps)
+            }
             _ => None,
         }
     }
@@ -144,6 +165,7 @@ impl TunedTile {
             TunedTile::Broadcast { .. } => Family::Broadcast,
             TunedTile::Uniform => Family::Uniform,
             TunedTile::Split { .. } => Family::Split,
+            TunedTile::Matrix { .. } => Family::Matrix,
         }
     }
 
