@@ -412,6 +412,16 @@ fn attention_constants(
                 ("DV4_OWN", tile.own_dv4(shape.head_dim_v)),
                 ("SHARE_STRIDE", products4 | 1),
             ]);
+            if tile.share == 1 {
+                constants.extend([
+                    ("DV4_STORES", tile.own_dv4(shape.head_dim_v).div_ceil(tile.ty)),
+                    // How many sums there are for each lane when halves of them have changed hands once, twice, and so on.
+                    ("LANES_2", tile.ty / 2),
+                    ("LANES_4", tile.ty / 4),
+                    ("LANES_8", tile.ty / 8),
+                    ("LANES_16", tile.ty / 16),
+                ]);
+            }
         }
     } else if skeleton == Skeleton::Matrix {
         let size = tile.matrix_size();

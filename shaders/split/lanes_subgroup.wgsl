@@ -14,13 +14,27 @@ fn load_query_row(query_rows: ptr<function, array<vec4<f32>, ROWS * D4_OWN>>, r:
     }
 }
 
-// The sum over the lanes of what each has.
-fn sum_of_lanes(own: vec4<f32>) -> vec4<f32> {
-    var total = vec4<f32>(0.0);
-    /*unroll*/ for (var k = 0u; k < LANES; k++) {
-        total += subgroupBroadcast(own, k);
+// Of as many sums over the lanes as there are lanes, each lane gets its own: half of them change hands, then half of what is left.
+fn scattered_sums(own: ptr<function, array<vec4<f32>, LANES>>, lane: u32) -> vec4<f32> {
+    /*unroll*/ for (var n = 0u; n < LANES_2; n++) {
+        (*own)[n] = half_sum((*own)[n], (*own)[n + LANES_2], LANES_2, lane);
     }
-    return total;
+    /*unroll*/ for (var n = 0u; n < LANES_4; n++) {
+        (*own)[n] = half_sum((*own)[n], (*own)[n + LANES_4], LANES_4, lane);
+    }
+    /*unroll*/ for (var n = 0u; n < LANES_8; n++) {
+        (*own)[n] = half_sum((*own)[n], (*own)[n + LANES_8], LANES_8, lane);
+    }
+    /*unroll*/ for (var n = 0u; n < LANES_16; n++) {
+        (*own)[n] = half_sum((*own)[n], (*own)[n + LANES_16], LANES_16, lane);
+    }
+    return (*own)[0];
+}
+
+// Lanes whose number has the bit `other` keep `upper`, and the others `lower`; each gets what its opposite has of that.
+fn half_sum(lower: vec4<f32>, upper: vec4<f32>, other: u32, lane: u32) -> vec4<f32> {
+    let is_upper = (lane & other) != 0u;
+    return select(lower, upper, is_upper) + subgroupShuffleXor(select(upper, lower, is_upper), other);
 }
 
 // Joins the states that the lanes have of row r, and stores it, if it exists.
@@ -32,9 +46,17 @@ fn store_row(position: Position, run: u32, exists: bool, row_max: f32, row_sum: 
     // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
     let empty = sum == 0.0;
     let factor = select(1.0 / sum, 0.0, empty);
-    /*unroll*/ for (var d = 0u; d < DV4_OWN; d++) {
-        let total = sum_of_lanes((*acc)[r * DV4_OWN + d] * weight);
-        if (exists && lane == d % LANES) {
+    /*unroll*/ for (var c = 0u; c < DV4_STORES; c++) {
+        var own: array<vec4<f32>, LANES>;
+        /*unroll*/ for (var k = 0u; k < LANES; k++) {
+            own[k] = vec4<f32>(0.0);
+            if (c * LANES + k < DV4_OWN) {
+                own[k] = (*acc)[r * DV4_OWN + min(c * LANES + k, DV4_OWN - 1u)] * weight;
+            }
+        }
+        let total = scattered_sums(&own, lane);
+        let d = c * LANES + lane;
+        if (exists && d < DV4_OWN) {
             store_part(position, run, d, total * factor);
         }
     }
