@@ -14,9 +14,6 @@ fn existing(channel: f32, there: bool) -> Element {
     return select(Element(0.0), Element(channel), there);
 }
 
-// D_LANES (V_LANES) is the largest power of two that divides the vec4 of a row and the invocations, which are a power of two: so every
-// lane has as many vec4, unless there are more lanes than vec4.
-
 fn query_head(position: Position) -> u32 {
     return params.query_offset + position.batch * params.query_batch + position.head * params.query_head
         + position.sequence.query_base * params.query_row;
@@ -27,7 +24,8 @@ fn has_channel(d4: u32) -> bool {
     return D4 == D_SQUARES * MATRIX4 || d4 < D4;
 }
 
-// Keys of a tile that is open are all there.
+// Keys of a tile that is open are all there. D_LANES (below, V_LANES) is the largest power of two that divides the vec4 of a row and the
+// invocations, which are a power of two: so every lane has as many vec4, unless there are more lanes than vec4.
 fn stage_key(position: Position, kv_first: u32, kind: u32, lane: u32) {
     let kv_last = position.sequence.kv_end - 1u;
     for (var n = 0u; n < D_SQUARES * MATRIX4 / D_LANES; n++) {

@@ -1,6 +1,6 @@
 // Purpose: one tile of keys in the matrix family: scores, weights, weights · value, added to the state of online softmax. Needs
-// tile/kinds.wgsl, matrix/own.wgsl, matrix/stage.wgsl, matrix/scores.wgsl, matrix/values.wgsl, score/finish.wgsl, score/open.wgsl and slots `dropout`,
-// `matrices` and `matrix_guard`.
+// tile/kinds.wgsl, matrix/own.wgsl, matrix/stage.wgsl, matrix/scores.wgsl, matrix/values.wgsl, score/finish.wgsl, score/open.wgsl
+// and slots `dropout`, `matrices` and `matrix_guard`.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1. Sums of values are rescaled only when a row's maximum has risen by more than a
 // factor of 2^8, since a matrix gives no access to its rows.
 

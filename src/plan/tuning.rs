@@ -165,9 +165,13 @@ impl BroadcastRows {
     fn max_vec4s_of(&self, lanes: u32, caps: &DeviceCaps) -> u32 {
         // Little is not worth a longer text even where that is compiled sooner.
         let lanes = if self.min_flops > 0.0 { lanes } else { 8 };
-        self.max_vec4s * 8 / lanes / slowness(caps)
+        let most = if caps.compiles_slowly { MAX_SLOW_VEC4S } else { u32::MAX };
+        self.max_vec4s.min(most) * 8 / lanes
     }
 }
+
+/// The most of them where the driver is slow to compile. With half as many again, llvmpipe of Mesa 25 takes seconds for a call: docs/KERNELS.md.
+const MAX_SLOW_VEC4S: u32 = 128;
 
 /// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Families.
 const BROADCAST_LOADS_IN_ROWS: u32 = 2;
