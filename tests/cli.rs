@@ -84,6 +84,22 @@ fn the_demo_writes_pictures() {
     }
 }
 
+/// A family that the device cannot have is no silent choice of another.
+#[test]
+fn a_family_without_effect_is_said() {
+    let cases = ["verify", "--cases", "tests/oracles", "--feature", "len1"];
+    let warns = |options: &[&str]| {
+        let output = attn(&[&cases[..], options].concat());
+        assert!(output.status.success());
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--family has no effect")
+    };
+    assert!(warns(&["--family", "matrix", "--no-matrix"]));
+    assert!(warns(&["--family", "broadcast", "--no-subgroups"]));
+    assert!(!warns(&["--family", "tile", "--no-matrix"]));
+}
+
 #[test]
 fn adapters_are_listed() {
     let list = json(&["adapters", "--json"]);

@@ -104,7 +104,7 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
                 true => "no".into(),
                 false => (caps.matrix_shapes.iter().map(ToString::to_string).collect::<Vec<_>>()).join(", "),
             },
-            "multiplied by a subgroup together, as the matrix family does",
+            "units that multiply small matrices, which the matrix family uses",
         ),
         property(
             "timestamps",

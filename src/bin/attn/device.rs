@@ -147,6 +147,14 @@ impl DeviceOptions {
             FamilyName::Split => Family::Split,
             FamilyName::Matrix => Family::Matrix,
         });
+        let lacks = match caps.only_family {
+            Some(Family::Matrix) if caps.matrix_shapes.is_empty() => Some("matrices"),
+            Some(Family::Broadcast) if caps.subgroup_sizes.is_none() => Some("subgroups"),
+            _ => None,
+        };
+        if let Some(lacks) = lacks {
+            anstream::eprintln!("attn: warning: --family has no effect: here are no {lacks}");
+        }
         Ok(engine.with_caps(caps))
     }
 }

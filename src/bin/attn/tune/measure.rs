@@ -337,7 +337,12 @@ fn choose(rows: &[Row]) -> Option<usize> {
 
 fn shown(plan: &Plan) -> String {
     let tile = plan.tile();
-    format!("{} {}, {} x {}", tile.family, tile.name, tile.tile_q, tile.tile_kv())
+    let family = tile.family.to_string();
+    let name = match tile.name.starts_with(&family) {
+        true => tile.name.to_owned(),
+        false => format!("{family} {}", tile.name),
+    };
+    format!("{name}, {} rows x {} keys", tile.tile_q, tile.tile_kv())
 }
 
 /// A few rows of what the built-in kernel computed, against the reference.
