@@ -4,8 +4,8 @@
 // subgroup owns MATRIX of the rows and, if there are several subgroups for these rows, every second of their squares of MATRIX keys or
 // channels. For the softmax in between, ROW_LANES invocations own a row, and KEYS4 times four keys of each tile.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
-// Hooks: matrices, query, key, value, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod,
-// alibi, bias, dropout, matrix_guard, state, acc, loops.
+// Hooks: matrices, matrix_query, query, key, value, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod,
+// mask_mod, alibi, bias, dropout, matrix_guard, state, acc, loops.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1. Sums of values are rescaled only when a row's maximum has risen by more than a
 // factor of 2^8, since a matrix gives no access to its rows.
 

@@ -1,5 +1,6 @@
 // Purpose: keys and values in workgroup memory as the products of matrices read them: rows of elements, channels and keys that do
-// not exist 0. Needs slots `key`, `value`, `turn_key`, `matrices` and `matrix_guard`, and tile/kinds.wgsl.
+// not exist 0. Needs slots `key`, `value`, `turn_key`, `matrices` and `matrix_guard`, tile/kinds.wgsl and
+// matrix/own.wgsl.
 // Rows begin at multiples of 16 bytes, as loads of matrices want them, and one more 16 bytes apart than they are long, against
 // bank conflicts.
 

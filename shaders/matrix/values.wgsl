@@ -1,6 +1,6 @@
 // Purpose: weights · value for a tile, by products of matrices, and the way of the sums between matrices and lanes, through wg_scores:
-// a matrix has no elements that a lane could name. Needs matrix/stage.wgsl, matrix/scores.wgsl and slots `value`, `acc` and
-// `matrix_guard`.
+// a matrix has no elements that a lane could name. Needs matrix/own.wgsl, matrix/stage.wgsl, matrix/scores.wgsl and slots
+// `value`, `acc` and `matrix_guard`.
 
 // A subgroup's sums of values, MATRIX rows and as many channels each: slot 0 and on. Not an array, since there are none of matrices.
 var<private> acc0: MatrixC;

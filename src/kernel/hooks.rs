@@ -51,7 +51,7 @@ pub(super) struct Hooks<'a> {
     /// Whether tiles that are open to every row have a loop of their own.
     loops: File,
     add: File,
-    /// What matrices are multiplied, and how values that are not finite are kept out of the products.
+    /// What matrices are multiplied, how values that are not finite are kept out of the products, and where query stays.
     matrices: File,
     matrix_guard: File,
     matrix_query: File,

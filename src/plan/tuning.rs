@@ -170,7 +170,8 @@ impl BroadcastRows {
     }
 }
 
-/// The most of them where the driver is slow to compile. With half as many again, llvmpipe of Mesa 25 takes seconds for a call: docs/KERNELS.md.
+/// The most of them where the driver is slow to compile. With half as many again, llvmpipe of Mesa 25 takes seconds for a call:
+/// docs/KERNELS.md, Families.
 const MAX_SLOW_VEC4S: u32 = 128;
 
 /// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Families.
@@ -450,11 +451,6 @@ impl Tile {
 /// it is, in a browser, may be one.
 pub(crate) fn open_apart(caps: &DeviceCaps) -> bool {
     matches!(caps.class, DeviceClass::Discrete | DeviceClass::Integrated)
-}
-
-/// What the longest texts are divided by where the driver is slow to compile them.
-fn slowness(caps: &DeviceCaps) -> u32 {
-    if caps.compiles_slowly { 2 } else { 1 }
 }
 
 /// Invocations of a subgroup, for kernels that count them in their text: the number must be known, and one of these.

@@ -1,6 +1,6 @@
 //! Tiles of the split family, in its two forms: how many rows, how many keys at a time, and how many runs of keys.
 
-use super::{MAX_BROADCAST_D4, Tile, lanes, slowness};
+use super::{MAX_BROADCAST_D4, Tile, lanes};
 use crate::caps::{DeviceCaps, DeviceClass, Family, Tier};
 use crate::problem::{AttentionShape, Problem};
 
@@ -76,7 +76,7 @@ impl Tile {
         if !wanted || !can_be_split(problem) {
             return None;
         }
-        let packed_rows = shape.seqlen_q.saturating_mul(shape.group_size()).max(1);
+        let packed_rows = packed_rows(&shape);
         let Form::WholeKeys(lanes) = form else {
             let rows = packed_rows.min(most_shared_rows(&shape));
             return Self::split_shared(rows).fits_workgroup(&shape, caps);
@@ -102,9 +102,8 @@ impl Tile {
             let fits = keys == shared_keys(rows) && rows <= most_shared_rows(&shape);
             return Self::split_shared(rows).fits_workgroup(&shape, caps).filter(|_| fits);
         };
-        let packed_rows = shape.seqlen_q.saturating_mul(shape.group_size());
         let fits = rows * keys == 1 || rows * keys * row_vec4s(&shape) <= MAX_SPLIT_VEC4S / slowness(caps);
-        fits.then(|| Self::split(lanes, rows.min(packed_rows), keys))
+        fits.then(|| Self::split(lanes, rows.min(packed_rows(&shape)), keys))
     }
 
     /// The tile of the split family: `rows` packed rows, and runs of keys that subgroups of `lanes` invocations visit, `keys` of
@@ -162,6 +161,11 @@ fn can_be_split(problem: &Problem) -> bool {
     most <= MAX_BROADCAST_D4 && problem.block_mask().is_none()
 }
 
+/// Rows that share a key/value head.
+fn packed_rows(shape: &AttentionShape) -> u32 {
+    shape.seqlen_q.saturating_mul(shape.group_size()).max(1)
+}
+
 /// Vec4 of query and out together.
 fn row_vec4s(shape: &AttentionShape) -> u32 {
     shape.head_dim.div_ceil(4) + shape.head_dim_v.div_ceil(4)
@@ -171,4 +175,9 @@ fn row_vec4s(shape: &AttentionShape) -> u32 {
 fn most_shared_rows(shape: &AttentionShape) -> u32 {
     let own = |dim: u32| dim.div_ceil(4).div_ceil(SPLIT_SHARE);
     (MAX_SHARED_VEC4S / (own(shape.head_dim) + own(shape.head_dim_v))).clamp(1, MAX_LANE_ROWS)
+}
+
+/// What the budgets are divided by where the driver is slow to compile.
+fn slowness(caps: &DeviceCaps) -> u32 {
+    if caps.compiles_slowly { 2 } else { 1 }
 }
