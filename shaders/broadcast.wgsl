@@ -4,7 +4,7 @@
 // channels; an invocation owns ROWS rows, and in each tile of TILE_KV = LANES keys loads one key and one value row for all.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
 // Hooks: query, key, value, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod, alibi, bias,
-// dropout, add, state, acc.
+// dropout, add, order, state, acc.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1; a row lies in one invocation, so nothing is reduced across lanes.
 
 // The functions that unrolled loops call are no more than a compiler puts in line; they keep the text, and what it costs to read, short.
@@ -38,9 +38,12 @@ fn multiply_key(scores: ptr<function, array<f32, ROWS * LANES>>, query_rows: ptr
     }
 }
 
-// Adds the same channels of the tile's values, weighted.
+// Rescales the same channels of all rows and adds those of the tile's values, weighted.
 fn add_channels(acc: ptr<function, array<vec4<f32>, ROWS * DV4_CHUNK>>, weights: ptr<function, array<f32, ROWS * LANES>>,
-    own: vec4<f32>, d: u32) {
+    rescales: ptr<function, array<f32, ROWS>>, own: vec4<f32>, d: u32) {
+    /*unroll*/ for (var r = 0u; r < ROWS; r++) {
+        (*acc)[r * DV4_CHUNK + d] = (*acc)[r * DV4_CHUNK + d] * (*rescales)[r];
+    }
     /*unroll*/ for (var k = 0u; k < LANES; k++) {
         let channels = subgroupBroadcast(own, k);
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
@@ -115,6 +118,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             multiply_key(&scores, &query_rows, &own, k);
         }
 
+        var rescales: array<f32, ROWS>;
         /*unroll*/ for (var r = 0u; r < ROWS; r++) {
             let i = q_first + LANES * r;
             var highest = row_max[r];
@@ -141,17 +145,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 scores[r * LANES + 4u * t + 2u] = kept.z;
                 scores[r * LANES + 4u * t + 3u] = kept.w;
             }
-            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
-                acc[r * DV4_CHUNK + d] = acc[r * DV4_CHUNK + d] * rescale;
-            }
+            rescales[r] = rescale;
         }
 
         let value_row = value_head + own_key * params.value_row;
+        var step = 0u;
         /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
             // Behind the end lies nothing: weight 0, times the last value again, were NaN if that is infinite.
-            let own = select(vec4<f32>(0.0), load_value(value_row, min(first_d4 + d, DV4 - 1u)),
+            let own = select(vec4<f32>(0.0), load_value(value_row + step, min(first_d4 + d, DV4 - 1u)),
                 visited.kv_first + lane < sequence.kv_end);
-            add_channels(&acc, &scores, own, d);
+            add_channels(&acc, &scores, &rescales, own, d);
+            step = next_step(step, &acc, d);
         }
     }
 

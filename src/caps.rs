@@ -189,7 +189,7 @@ pub struct DeviceCaps {
     /// An invocation's loops end, silently, after this many trips in total (Mesa's llvmpipe before 25; measured on 22.3.6).
     pub max_loop_trips: Option<u32>,
     /// The driver takes seconds to compile what others do in tenths: texts are kept shorter (SwiftShader, and Mesa's llvmpipe
-    /// from 25 on, whose time grows faster than the number of loads in the text).
+    /// from 25 on, whose time grows faster than the number of loads in the text). The broadcast family keeps loads in order there.
     pub compiles_slowly: bool,
     /// The most floating-point operations in one dispatch: a quarter of a second on the slowest device of the class, since
     /// desktops reset a GPU that is busy for two seconds.

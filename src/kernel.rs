@@ -116,6 +116,8 @@ pub struct Variant {
     pub shuffles: bool,
     /// Whether the fused kernel visits tiles that are wholly open in a loop of their own, where it can tell them.
     pub open_apart: bool,
+    /// Whether the broadcast kernel's loads wait for the arithmetic that stands before them.
+    pub in_order: bool,
     /// Whether the split kernel leaves parts to join.
     pub parts: bool,
     /// Whether operands are loaded and stored by 64 bits: query, key and value where they lie at multiples of eight elements,

@@ -35,6 +35,8 @@ pub struct Plan {
     shuffles: bool,
     /// Whether tiles that are wholly open have a loop of their own.
     open_apart: bool,
+    /// Whether loads of the broadcast family wait for the arithmetic before them.
+    in_order: bool,
     shader_int64: bool,
     max_submit_flops: f64,
     reasons: Vec<String>,
@@ -183,6 +185,7 @@ impl Plan {
             shader_f16: caps.shader_f16,
             shuffles: tile.shuffles(caps),
             open_apart: tuning::open_apart(caps),
+            in_order: tuning::in_order(caps),
             shader_int64: caps.shader_int64,
             max_submit_flops: caps.max_dispatch_flops,
             reasons,
@@ -232,6 +235,7 @@ impl Plan {
             shader_f16: caps.shader_f16,
             shuffles: tile.shuffles(caps),
             open_apart: tuning::open_apart(caps),
+            in_order: tuning::in_order(caps),
             shader_int64: caps.shader_int64,
             max_submit_flops: caps.max_dispatch_flops,
             reasons: Vec::new(),
@@ -315,6 +319,7 @@ impl Plan {
                 shader_f16: self.shader_f16,
                 shuffles: self.shuffles,
                 open_apart: self.open_apart,
+                in_order: self.in_order,
                 query_vec4: vec4(Operand::Query),
                 key_vec4: vec4(Operand::Key),
                 value_vec4: vec4(Operand::Value),

@@ -51,6 +51,8 @@ pub(super) struct Hooks<'a> {
     /// Whether tiles that are open to every row have a loop of their own.
     loops: File,
     add: File,
+    /// Whether the broadcast kernel's loads wait for the arithmetic before them.
+    order: File,
     /// What matrices are multiplied, how values that are not finite are kept out of the products, and where query stays.
     matrices: File,
     matrix_guard: File,
@@ -166,6 +168,11 @@ impl<'a> Hooks<'a> {
                 "broadcast/add_guarded.wgsl",
                 "broadcast/add_plain.wgsl",
             ),
+            order: pick(
+                variant.in_order,
+                "broadcast/order_kept.wgsl",
+                "broadcast/order_free.wgsl",
+            ),
             matrix_query: pick(
                 tile.query_in_registers(problem.shape().head_dim),
                 "matrix/query_registers.wgsl",
@@ -261,10 +268,10 @@ impl<'a> Hooks<'a> {
                 parts.extend([self.value, self.add, self.dropout]);
                 parts.extend(&self.out);
                 parts.extend([self.lse, self.acc, self.state]);
-                parts.push(match skeleton {
-                    Skeleton::Uniform => "uniform.wgsl",
-                    _ => "broadcast.wgsl",
-                });
+                match skeleton {
+                    Skeleton::Uniform => parts.push("uniform.wgsl"),
+                    _ => parts.extend([self.order, "broadcast.wgsl"]),
+                }
             }
             Skeleton::Split => {
                 parts.extend(rows);

@@ -128,6 +128,8 @@ parts! {
     "broadcast.wgsl" [] needs Subgroups;
     "broadcast/add_guarded.wgsl" [];
     "broadcast/add_plain.wgsl" [];
+    "broadcast/order_free.wgsl" [];
+    "broadcast/order_kept.wgsl" [];
     "block/aligned.wgsl" [];
     "block/lookup.wgsl" [15 Read];
     "block/none.wgsl" [];

@@ -170,8 +170,8 @@ impl BroadcastRows {
     }
 }
 
-/// The most of them where the driver is slow to compile. With half as many again, llvmpipe of Mesa 25 takes seconds for a call:
-/// docs/KERNELS.md, Families.
+/// The most of them where the driver is slow to compile: with twice as many llvmpipe of Mesa 25 takes 15 s for the first call.
+/// docs/KERNELS.md, Broadcast, loads in order.
 const MAX_SLOW_VEC4S: u32 = 128;
 
 /// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Families.
@@ -451,6 +451,12 @@ impl Tile {
 /// it is, in a browser, may be one.
 pub(crate) fn open_apart(caps: &DeviceCaps) -> bool {
     matches!(caps.class, DeviceClass::Discrete | DeviceClass::Integrated)
+}
+
+/// Whether loads of values wait for the arithmetic before them in the broadcast family: where the driver would put all loads of a tile
+/// first, as llvmpipe does from Mesa 25 on. What that costs and gains is in docs/KERNELS.md, Broadcast, loads in order.
+pub(crate) fn in_order(caps: &DeviceCaps) -> bool {
+    caps.compiles_slowly
 }
 
 /// Invocations of a subgroup, for kernels that count them in their text: the number must be known, and one of these.

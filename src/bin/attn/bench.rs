@@ -201,11 +201,11 @@ fn measure_peers(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let kernels = kernels(arguments, &[Kernel::Auto]);
     let engine = arguments.device.engine()?;
     let progress = progress(cases.len() * (peers.len() + 1))?;
-    let stopwatch = Stopwatch::new(&engine)?;
+    let stopwatch = Stopwatch::by_wall(&engine);
     let bench = Bench {
         engine: &engine,
         stopwatch: &stopwatch,
-        floors: Floors::measure(&engine, &stopwatch)?,
+        floors: Floors::measure(&engine, &Stopwatch::new(&engine)?)?,
         kernels: &kernels,
         budget: Duration::from_secs_f64(arguments.seconds),
         seed: arguments.seed,

@@ -100,8 +100,6 @@ impl Operands {
 struct Ready {
     /// Its place among the rows.
     row: usize,
-    /// Its first run, which was its warm-up.
-    lap: Lap,
     bound: BoundAttention,
     first_call_ms: f64,
 }
@@ -174,7 +172,8 @@ impl Bench<'_> {
             self.engine.reset_memory_peak();
             let start = Instant::now();
             let (attention, bound) = self.bind(case, algorithm, &operands)?;
-            let lap = self.stopwatch.attention(&bound)?;
+            // It warms up: drivers may compile at the first run.
+            self.stopwatch.attention(&bound)?;
             let first_call_ms = start.elapsed().as_secs_f64() * 1e3;
             row.extra_bytes = Some(self.engine.memory().peak_bytes.saturating_sub(operand_memory));
             row.device_bytes = self
@@ -186,7 +185,6 @@ impl Bench<'_> {
             if row.right {
                 ready.push(Ready {
                     row: rows.len(),
-                    lap,
                     bound,
                     first_call_ms,
                 });
@@ -205,17 +203,9 @@ impl Bench<'_> {
         if ready.is_empty() {
             return Ok(laps);
         }
-        // The first run is all there is when it took far longer than the budget.
-        let long = ready
-            .iter()
-            .any(|ready| ready.lap.wall_ms > 1e4 * self.budget.as_secs_f64());
-        let of_ready = if long {
-            ready.iter().map(|ready| vec![ready.lap]).collect()
-        } else {
-            in_turn(self.budget, ready.len(), |job| {
-                self.stopwatch.attention(&ready[job].bound)
-            })?
-        };
+        let of_ready = in_turn(self.budget, ready.len(), |job| {
+            self.stopwatch.attention(&ready[job].bound)
+        })?;
         for (ready, of_ready) in ready.iter().zip(of_ready) {
             laps[ready.row] = of_ready;
         }
