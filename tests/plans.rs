@@ -16,7 +16,7 @@ use wgpu_attention::kernel::Skeleton;
 use wgpu_attention::plan::{Lse, Pass, schedule::Region};
 use wgpu_attention::{
     Algorithm, AttentionDescriptor, AttentionShape, Broadcast, CausalAlignment, DType, DeviceCaps, DeviceClass, Error,
-    KeyPadding, Layout, Layouts, Operand, Outputs, Plan, Problem, Strides, Tier,
+    Family, KeyPadding, Layout, Layouts, Operand, Outputs, Plan, Problem, Strides, Tier,
 };
 
 const WEIGHTS: Outputs = Outputs {
@@ -350,7 +350,39 @@ fn assert_narrowed(
     Ok(())
 }
 
-/// A request of few bytes may ask for years of work: it is refused before its list of dispatches fills the memory.
+/// GPUs visit tiles that no rule touches in a loop of their own, as does what may be a GPU; software does not.
+#[test]
+fn open_tiles_have_a_loop_of_their_own_where_it_pays() {
+    let problem = Problem::new(&AttentionDescriptor {
+        shape: AttentionShape::new(1, 8, 1024, 1024, 64),
+        causal: Some(CausalAlignment::LowerRight),
+        ..Default::default()
+    })
+    .unwrap();
+    for (class, apart) in [
+        (DeviceClass::Discrete, true),
+        (DeviceClass::Integrated, true),
+        (DeviceClass::Unknown, true),
+        (DeviceClass::Cpu, false),
+    ] {
+        for tier in Tier::ALL {
+            let caps = DeviceCaps {
+                class,
+                tier,
+                only_family: Some(Family::Tile),
+                ..extended()
+            };
+            let plan = Plan::new(&problem, &caps).unwrap();
+            let is = plan.passes().iter().any(|pass| {
+                plan.kernel(pass)
+                    .parts()
+                    .any(|part| part.name == "tile/loops_apart.wgsl")
+            });
+            assert_eq!(is, apart, "{class:?}, {tier:?}");
+        }
+    }
+}
+
 /// On software drivers a subgroup of eight lanes has as many rows an invocation as leave few of the last one's idle.
 #[test]
 fn lanes_have_rows_enough() {
@@ -410,6 +442,7 @@ fn runs_need_buffers_for_their_parts() {
     }
 }
 
+/// A request of few bytes may ask for years of work: it is refused before its list of dispatches fills the memory.
 #[test]
 fn a_plan_without_end_is_refused() {
     let nothing = Layout::Strided(Strides {

@@ -447,10 +447,10 @@ impl Tile {
 }
 
 /// Whether tiles that are wholly open have a loop of their own in the tile family: on GPUs, where it saves each of them the tests of
-/// the others. Software drivers compile the whole loop twice then, and spend a tile's time on loads; a device that does not say what
-/// it is, in a browser, may be one.
+/// the others, and on what does not say that it is none, as in browsers. Software drivers compile the whole loop twice then, and
+/// spend a tile's time on loads.
 pub(crate) fn open_apart(caps: &DeviceCaps) -> bool {
-    matches!(caps.class, DeviceClass::Discrete | DeviceClass::Integrated)
+    caps.class != DeviceClass::Cpu
 }
 
 /// Whether loads of values wait for the arithmetic before them in the broadcast family: where the driver would put all loads of a tile
