@@ -538,7 +538,7 @@ pub fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
 /// As [`adapters`], for where blocking is not possible. A browser shows one at most.
 pub async fn adapters_async(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
     let backends = backends
-        .or_else(wgpu::Backends::from_env)
+        .or_else(|| wgpu::Backends::from_env().filter(|_| backend_variable().is_some()))
         .unwrap_or(wgpu::Backends::all());
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
@@ -566,6 +566,11 @@ pub async fn adapters_async(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapt
     adapters
 }
 
+/// What WGPU_BACKEND says, if anything.
+fn backend_variable() -> Option<String> {
+    std::env::var("WGPU_BACKEND").ok().filter(|value| !value.is_empty())
+}
+
 /// In a browser there are no files.
 #[cfg(target_arch = "wasm32")]
 fn user_tuning(_: &DeviceCaps) -> Option<Tuning> {
@@ -579,11 +584,16 @@ async fn choose_adapter(descriptor: &EngineDescriptor<'_>) -> Result<wgpu::Adapt
         None => std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty()),
     };
     if adapters.is_empty() {
-        return Err(Error::NoAdapter {
-            message: "none found. On Linux install a Vulkan driver: Mesa's package is mesa-vulkan-drivers on Debian, \
-                      Ubuntu and Fedora, and it brings a software driver for machines without a GPU"
+        let message = match backend_variable().filter(|_| descriptor.backends.is_none()) {
+            Some(value) => format!(
+                "none found where WGPU_BACKEND={value}: it names some of vulkan, metal and dx12, with commas between, and leaves \
+                 the others out; unset, it leaves out none"
+            ),
+            None => "none found. On Linux install a Vulkan driver: Mesa's package is mesa-vulkan-drivers on Debian, \
+                     Ubuntu and Fedora, and it brings a software driver for machines without a GPU"
                 .into(),
-        });
+        };
+        return Err(Error::NoAdapter { message });
     }
     let Some(wanted) = wanted else {
         return Ok(adapters.swap_remove(0));

@@ -595,3 +595,35 @@ fn tuning_that_is_interrupted_keeps_the_old_file() {
     let below = path.join("tuning.json");
     refuses(&["tune", "--file", below.to_str().unwrap()], &["old-tuning.json"]);
 }
+
+#[test]
+fn an_unknown_backend_is_named() {
+    for arguments in [&["adapters"][..], &["bench", "--case", "lesson-128"]] {
+        let output = attn_with(&[("WGPU_BACKEND", "foo")], arguments);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success());
+        assert!(
+            message.contains("WGPU_BACKEND=foo") && message.contains("vulkan"),
+            "{message}"
+        );
+        assert!(!message.contains("panicked"), "{message}");
+    }
+    let empty_is_unset = attn_with(&[("WGPU_BACKEND", "")], &["adapters"]);
+    assert!(empty_is_unset.status.success());
+}
+
+/// As `attn … | head -0` has it.
+#[cfg(unix)]
+#[test]
+fn output_that_nobody_reads_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_attn"))
+        .args(["adapters"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!message.contains("panicked"), "{message}");
+}

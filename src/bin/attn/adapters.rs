@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use wgpu_attention::{DeviceCaps, Error};
+use wgpu_attention::{DeviceCaps, Engine};
 
 /// Options of `attn adapters`.
 #[derive(Args, Debug)]
@@ -44,8 +44,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     if adapters.is_empty() {
-        let message = "none found; on Linux install a Vulkan driver (Mesa's package is mesa-vulkan-drivers)".into();
-        return Err(Error::NoAdapter { message }.into());
+        // The error says what to do.
+        Engine::new()?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use wgpu_attention::{Algorithm, DeviceClass, Engine, EngineDescriptor, Family, Tier, Tuning, TuningSource};
+use wgpu_attention::{Algorithm, DeviceClass, Engine, EngineDescriptor, Family, Plan, Tier, Tuning, TuningSource};
 
 /// Which device to use.
 #[derive(Args, Clone, Debug)]
@@ -157,6 +157,17 @@ impl DeviceOptions {
         }
         Ok(engine.with_caps(caps))
     }
+}
+
+/// What a plan chose, in a few words.
+pub fn chosen(plan: &Plan) -> String {
+    let tile = plan.tile();
+    let family = tile.family.to_string();
+    let name = match tile.name.starts_with(&family) {
+        true => tile.name.to_owned(),
+        false => format!("{family} {}", tile.name),
+    };
+    format!("{name}, {} rows x {} keys", tile.tile_q, tile.tile_kv())
 }
 
 /// The adapter in a few words.

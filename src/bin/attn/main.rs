@@ -48,6 +48,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Output that `head` does not want is no failure.
+    sigpipe::reset();
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Adapters(arguments) => adapters::run(&arguments),

@@ -23,11 +23,12 @@ use measure::{Outcome, Tuner};
 /// Options of `attn tune`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Time for all of it; the classes that it does not suffice for keep what they have
+    /// Time for all of it; what is being compiled or measured when it is up is finished, and the classes that it does not suffice
+    /// for keep what they have
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS", value_parser = crate::bench::positive)]
     seconds: f64,
-    /// Only these classes of problems (may be repeated): ROWS-HEAD_DIM[-causal]-TYPE, as in many-64-causal-f16, where ROWS is few,
-    /// some or many
+    /// Only these classes of problems (may be repeated): ROWS-HEAD_DIM[-causal]-TYPE, as in many-64-causal-f16, where ROWS is few
+    /// (at most 8 query rows), some (at most 256) or many
     #[arg(long, value_name = "CLASS")]
     case: Vec<String>,
     /// Measure, but save nothing
@@ -206,6 +207,10 @@ fn print(report: &Report) {
     anstream::println!(
         "\n> the shortest of a few runs, too far behind for more; nothing chosen: the built-in kernel stays"
     );
+    for outcome in report.classes.iter().filter(|outcome| outcome.untried > 0) {
+        let Outcome { class, untried, .. } = outcome;
+        anstream::println!("{class}: {untried} further tiles were not tried, the time being up (--seconds)");
+    }
     if !report.left_out.is_empty() {
         anstream::println!(
             "not measured, the time being up (--seconds): {}",

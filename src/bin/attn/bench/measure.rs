@@ -14,6 +14,7 @@ use super::floors::Floors;
 use super::noise::noise;
 use super::stopwatch::{Clock, Lap, Stopwatch, Times, in_turn, median};
 use crate::check::Check;
+use crate::device::chosen;
 
 /// What computes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -35,6 +36,8 @@ pub struct Row {
     #[serde(flatten)]
     pub sizes: Sizes,
     pub kernel: Kernel,
+    /// What the plan chose, in a few words; missing for the CPU.
+    pub plan: Option<String>,
     pub max_error: f64,
     pub allowed_error: f64,
     /// Query rows that were compared with the reference.
@@ -147,6 +150,7 @@ impl Bench<'_> {
                 set: case.set.clone(),
                 sizes: case.sizes,
                 kernel,
+                plan: None,
                 max_error: 0.0,
                 allowed_error: 0.0,
                 rows_checked: positions.len(),
@@ -172,6 +176,7 @@ impl Bench<'_> {
             self.engine.reset_memory_peak();
             let start = Instant::now();
             let (attention, bound) = self.bind(case, algorithm, &operands)?;
+            row.plan = Some(chosen(attention.plan()));
             // It warms up: drivers may compile at the first run.
             self.stopwatch.attention(&bound)?;
             let first_call_ms = start.elapsed().as_secs_f64() * 1e3;

@@ -73,7 +73,11 @@ impl Report {
                 (row.case.clone(), row.sizes.describe())
             };
             previous = &row.case;
-            let mut cells = vec![name, sizes, row.kernel.name().to_owned()];
+            let kernel = match &row.plan {
+                Some(plan) => format!("{}: {plan}", row.kernel.name()),
+                None => row.kernel.name().to_owned(),
+            };
+            let mut cells = vec![name, sizes, kernel];
             cells.extend(match &row.speed {
                 None => [const { String::new() }; 5],
                 Some(speed) => speed_cells(speed),

@@ -15,6 +15,7 @@ use wgpu_attention::{
 use super::classes::Example;
 use crate::bench::stopwatch::{Lap, Stopwatch, Times, in_turn};
 use crate::check::Check;
+use crate::device::chosen;
 
 /// What was measured of a class.
 #[derive(Debug, Serialize)]
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// The row that is faster than the built-in choice, if one is.
     pub chosen: Option<usize>,
+    /// Tiles for which the time did not suffice.
+    pub untried: usize,
 }
 
 /// One tile.
@@ -78,6 +81,8 @@ struct Trial<'a> {
     rows: Vec<Row>,
     /// The rows that are right, the built-in choice first.
     jobs: Vec<Job>,
+    /// Tiles for which the time did not suffice.
+    untried: usize,
 }
 
 /// A tile has to be so much faster to be worth a choice: less is within what one run differs from the next.
@@ -126,6 +131,7 @@ impl Tuner<'_> {
             operands,
             rows: vec![first],
             jobs: vec![built_in],
+            untried: 0,
         };
         self.try_all(&mut trial, usual, &mut step)?;
         // How many workgroups are enough is asked for the best rows and keys only.
@@ -135,7 +141,12 @@ impl Tuner<'_> {
         self.try_all(&mut trial, further, &mut step)?;
 
         step(format!("{}, the fastest in turn", example.class));
-        let Trial { mut rows, mut jobs, .. } = trial;
+        let Trial {
+            mut rows,
+            mut jobs,
+            untried,
+            ..
+        } = trial;
         let best_ms = fastest(&rows).map_or(f64::INFINITY, |row| row.rough_ms);
         jobs.retain(|job| job.row == 0 || rows[job.row].rough_ms <= FAR_BEHIND * best_ms);
         let laps: Vec<Vec<Lap>> = in_turn(BUDGET, jobs.len(), |index| self.stopwatch.attention(&jobs[index].bound))?;
@@ -147,6 +158,7 @@ impl Tuner<'_> {
             sizes: example.sizes(),
             chosen: choose(&rows),
             rows,
+            untried,
         })
     }
 
@@ -191,7 +203,7 @@ impl Tuner<'_> {
             check.allowed_error
         );
         let row = Row {
-            name: format!("built-in: {}", shown(job.attention.plan())),
+            name: format!("built-in: {}", chosen(job.attention.plan())),
             tile: None,
             right: true,
             max_difference: 0.0,
@@ -212,10 +224,11 @@ impl Tuner<'_> {
     ) -> anyhow::Result<()> {
         let (example, operands) = (trial.example, &trial.operands);
         for tile in tiles {
-            if Instant::now() > self.deadline {
-                break;
-            }
             if is_hopeless(tile.family(), &trial.rows) {
+                continue;
+            }
+            if Instant::now() > self.deadline {
+                trial.untried += 1;
                 continue;
             }
             step(format!("{}, {tile}", example.class));
@@ -333,16 +346,6 @@ fn choose(rows: &[Row]) -> Option<usize> {
     let timed = timed.filter_map(|(index, row)| Some((index, row.median_ms.filter(|_| row.right)?)));
     let (index, best) = timed.min_by(|(_, one), (_, other)| one.total_cmp(other))?;
     (best <= WORTH_IT * default_ms).then_some(index)
-}
-
-fn shown(plan: &Plan) -> String {
-    let tile = plan.tile();
-    let family = tile.family.to_string();
-    let name = match tile.name.starts_with(&family) {
-        true => tile.name.to_owned(),
-        false => format!("{family} {}", tile.name),
-    };
-    format!("{name}, {} rows x {} keys", tile.tile_q, tile.tile_kv())
 }
 
 /// A few rows of what the built-in kernel computed, against the reference.

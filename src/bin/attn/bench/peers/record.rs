@@ -91,10 +91,19 @@ impl Record {
 /// Reads what [`to_csv`] wrote.
 pub fn read_csv(path: &Path) -> anyhow::Result<Vec<Record>> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let records: Vec<Record> = csv::Reader::from_reader(&text[..])
+    let mut reader = csv::Reader::from_reader(&text[..]);
+    let is_record = reader
+        .headers()
+        .is_ok_and(|names| names.iter().any(|name| name == "engine"));
+    anyhow::ensure!(
+        is_record,
+        "{} was not written by `attn bench --peers --csv`: its first line names no column \"engine\"",
+        path.display()
+    );
+    let records: Vec<Record> = reader
         .deserialize()
         .collect::<Result<_, _>>()
-        .with_context(|| format!("{} was not written by `attn bench --peers --csv`", path.display()))?;
+        .with_context(|| format!("{} is not as `attn bench --peers --csv` wrote it", path.display()))?;
     anyhow::ensure!(!records.is_empty(), "{} holds no results", path.display());
     Ok(records)
 }
