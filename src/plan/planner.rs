@@ -503,8 +503,10 @@ impl<'a> Planner<'a> {
         let shape = self.problem.shape();
         let keep = self.problem.dropout().map(|dropout| dropout.keep);
         let generates = matches!(keep, Some(DropoutKeep::Philox { .. }));
-        // Before and after the loop over tiles: staging the query tile and the odds and ends.
-        let outside = shape.head_dim.saturating_add(64);
+        // Before and after the loop over tiles: staging the query tile, a lane's rows, whose vec4 a rotary embedding may turn, and the
+        // odds and ends.
+        let rows = tile.rows().saturating_mul(5 * shape.head_dim.div_ceil(4) + 2);
+        let outside = shape.head_dim.saturating_add(rows).saturating_add(64);
         self.caps.max_loop_trips.map_or(u32::MAX, |most| {
             let tiles = most.saturating_sub(outside) / tile.trips_per_tile(&shape, generates);
             tiles.max(1).saturating_mul(tile.tile_kv())

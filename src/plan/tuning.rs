@@ -162,17 +162,12 @@ const BROADCAST_ROWS: &[BroadcastRows] = &[
 ];
 
 impl BroadcastRows {
-    fn max_vec4s_of(&self, lanes: u32, caps: &DeviceCaps) -> u32 {
+    fn max_vec4s_of(&self, lanes: u32) -> u32 {
         // Little is not worth a longer text even where that is compiled sooner.
         let lanes = if self.min_flops > 0.0 { lanes } else { 8 };
-        let most = if caps.compiles_slowly { MAX_SLOW_VEC4S } else { u32::MAX };
-        self.max_vec4s.min(most) * 8 / lanes
+        self.max_vec4s * 8 / lanes
     }
 }
-
-/// The most of them where the driver is slow to compile: with twice as many llvmpipe of Mesa 25 takes 15 s for the first call.
-/// docs/KERNELS.md, Broadcast, loads in order.
-const MAX_SLOW_VEC4S: u32 = 128;
 
 /// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Families.
 const BROADCAST_LOADS_IN_ROWS: u32 = 2;
@@ -234,7 +229,7 @@ impl Tile {
         let budget = BROADCAST_ROWS
             .iter()
             .find(|row| shape.flops() >= row.min_flops)?
-            .max_vec4s_of(lanes, caps);
+            .max_vec4s_of(lanes);
         let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
         let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
         let most_rows = match loads_per_score(problem) {

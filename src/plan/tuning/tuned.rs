@@ -197,7 +197,7 @@ fn broadcast(rows: u32, shape: &AttentionShape, caps: &DeviceCaps) -> Option<Til
     let lanes = lanes(caps)?;
     let d4 = shape.head_dim.div_ceil(4);
     let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
-    let most = BROADCAST_ROWS.iter().map(|row| row.max_vec4s_of(lanes, caps)).max()?;
+    let most = BROADCAST_ROWS.iter().map(|row| row.max_vec4s_of(lanes)).max()?;
     let fits = d4 <= MAX_BROADCAST_D4 && (rows == 1 || rows * (d4 + dv4) <= most);
     fits.then(|| Tile::broadcast(lanes, rows.min(shape.seqlen_q.div_ceil(lanes)).max(1)))
 }
