@@ -93,7 +93,7 @@ fn a_family_without_effect_is_said() {
         assert!(output.status.success());
         String::from_utf8(output.stderr)
             .unwrap()
-            .contains("--family has no effect")
+            .contains("so --family leaves the tile family")
     };
     assert!(warns(&["--family", "matrix", "--no-matrix"]));
     assert!(warns(&["--family", "broadcast", "--no-subgroups"]));

@@ -39,8 +39,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&adapters)?);
     } else {
+        // As engines choose.
+        let wanted = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
+        let used = adapters
+            .iter()
+            .position(|adapter| adapter.name.to_lowercase().contains(&wanted));
         for (index, adapter) in adapters.iter().enumerate() {
-            print(index, adapter);
+            print(adapter, used == Some(index));
+        }
+        if used.is_none() && !adapters.is_empty() {
+            anstream::eprintln!("attn: warning: none is named as WGPU_ADAPTER_NAME says: {wanted:?}");
         }
     }
     if adapters.is_empty() {
@@ -133,7 +141,7 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
     }
 }
 
-fn print(index: usize, adapter: &Adapter) {
+fn print(adapter: &Adapter, is_used: bool) {
     let Adapter {
         name,
         backend,
@@ -142,7 +150,7 @@ fn print(index: usize, adapter: &Adapter) {
         tier,
         properties,
     } = adapter;
-    let chosen = if index == 0 {
+    let chosen = if is_used {
         " (used unless you say otherwise)"
     } else {
         ""

@@ -153,7 +153,7 @@ impl DeviceOptions {
             _ => None,
         };
         if let Some(lacks) = lacks {
-            anstream::eprintln!("attn: warning: --family has no effect: here are no {lacks}");
+            anstream::eprintln!("attn: warning: here are no {lacks}, so --family leaves the tile family");
         }
         Ok(engine.with_caps(caps))
     }
@@ -167,7 +167,8 @@ pub fn chosen(plan: &Plan) -> String {
         true => tile.name.to_owned(),
         false => format!("{family} {}", tile.name),
     };
-    format!("{name}, {} rows x {} keys", tile.tile_q, tile.tile_kv())
+    let tuned = if plan.tuned().is_some() { ", tuned" } else { "" };
+    format!("{name}, {} rows x {} keys{tuned}", tile.tile_q, tile.tile_kv())
 }
 
 /// The adapter in a few words.

@@ -205,7 +205,7 @@ fn print(report: &Report) {
     }
     anstream::println!("{}", table.trim_fmt());
     anstream::println!(
-        "\n> the shortest of a few runs, too far behind for more; nothing chosen: the built-in kernel stays"
+        "\n> the shortest of a few runs, too far behind for more; a class of which no row says chosen keeps its built-in kernel"
     );
     for outcome in report.classes.iter().filter(|outcome| outcome.untried > 0) {
         let Outcome { class, untried, .. } = outcome;
@@ -213,7 +213,7 @@ fn print(report: &Report) {
     }
     if !report.left_out.is_empty() {
         anstream::println!(
-            "not measured, the time being up (--seconds): {}",
+            "not measured, the time being up (--seconds gives more, --case picks some): {}",
             report.left_out.join(", ")
         );
     }

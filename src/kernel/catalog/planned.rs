@@ -179,7 +179,8 @@ fn devices(classes: &[DeviceClass]) -> impl Iterator<Item = DeviceCaps> {
                     ..CapsLimits::PORTABLE
                 },
                 backend: "vulkan".to_owned(),
-                subgroup_sizes: Some((32, 64)),
+                // Software drivers have subgroups of a vector's lanes.
+                subgroup_sizes: Some(if class == DeviceClass::Cpu { (8, 8) } else { (32, 64) }),
                 shader_f16: true,
                 ..Default::default()
             };

@@ -21,7 +21,32 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var f = factor + 5.0;
     var g = factor + 6.0;
     var h = factor + 7.0;
-    for (var round = 0u; round < ROUNDS; round++) {
+    // Four rounds a trip: what a loop carries costs some software drivers more than a round does.
+    for (var round = 0u; round < ROUNDS; round += 4u) {
+        a = fma(a, factor, term);
+        b = fma(b, factor, term);
+        c = fma(c, factor, term);
+        d = fma(d, factor, term);
+        e = fma(e, factor, term);
+        f = fma(f, factor, term);
+        g = fma(g, factor, term);
+        h = fma(h, factor, term);
+        a = fma(a, factor, term);
+        b = fma(b, factor, term);
+        c = fma(c, factor, term);
+        d = fma(d, factor, term);
+        e = fma(e, factor, term);
+        f = fma(f, factor, term);
+        g = fma(g, factor, term);
+        h = fma(h, factor, term);
+        a = fma(a, factor, term);
+        b = fma(b, factor, term);
+        c = fma(c, factor, term);
+        d = fma(d, factor, term);
+        e = fma(e, factor, term);
+        f = fma(f, factor, term);
+        g = fma(g, factor, term);
+        h = fma(h, factor, term);
         a = fma(a, factor, term);
         b = fma(b, factor, term);
         c = fma(c, factor, term);

@@ -129,7 +129,7 @@ impl Report {
             let pair = time(&row.case, Kernel::ThreeKernels).zip(time(&row.case, Kernel::Fused));
             ratios.extend(pair.map(|(three, fused)| format!("{} {:.2}", row.case, three / fused)));
         }
-        (!ratios.is_empty()).then(|| format!("fused is faster than three kernels by: {}", ratios.join(", ")))
+        (!ratios.is_empty()).then(|| format!("fused is so many times as fast as three kernels: {}", ratios.join(", ")))
     }
 
     /// One line a row, for keeping.

@@ -223,7 +223,10 @@ pub fn markdown(records: &[Record]) -> String {
          seqlen_q x seqlen_k x head_dim.\n",
         cell(&device.device),
         device.device_gflops
-    )
+    ) + match records.iter().any(|record| record.status == Status::Wrong) {
+        true => "Wrong: the result is off by more than rounding, so there is no time to show.\n",
+        false => "",
+    }
 }
 
 fn markdown_cell(record: &Record) -> String {
