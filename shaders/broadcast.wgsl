@@ -4,7 +4,7 @@
 // channels; an invocation owns ROWS rows, and in each tile of TILE_KV = LANES keys loads one key and one value row for all.
 // Bindings: 0 params, 1 query, 2 key, 3 value, 4 out; 5 lse, 7 mask, 8 bias, 9 padding where a hook declares them.
 // Hooks: query, key, value, out, lse, sequence, visit, causal, window, mask, padding, softcap, score_mod, mask_mod, alibi, bias,
-// dropout, add, order, state, acc.
+// dropout, add, order, state, acc, own_rows.
 // Source: Dao, "FlashAttention-2" (2023), algorithm 1; a row lies in one invocation, so nothing is reduced across lanes.
 
 // The functions that unrolled loops call are no more than a compiler puts in line; they keep the text, and what it costs to read, short.
@@ -80,20 +80,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     var acc: array<vec4<f32>, ROWS * DV4_CHUNK>;
     var row_max: array<f32, ROWS>;
     var row_sum: array<f32, ROWS>;
-    // A bound that no compiler knows (grid_x is at least 1) keeps a loop a loop. Its rows come in at the last place, and those before
-    // move up, since only a literal finds a row in registers.
-    let row_trips = ROWS + min(params.grid_x, 1u) - 1u;
-    for (var n = 0u; n < row_trips; n++) {
-        let i = min(q_first + LANES * n, position.q_last);
-        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-            /*unroll*/ for (var d = 0u; d < D4; d++) {
-                query_rows[r * D4 + d] = query_rows[min(r + 1u, ROWS - 1u) * D4 + d];
-            }
-        }
-        /*unroll*/ for (var d = 0u; d < D4; d++) {
-            query_rows[(ROWS - 1u) * D4 + d] = turned_query(position, i, query_head + i * params.query_row, d);
-        }
-    }
+    load_rows(position, q_first, query_head, &query_rows);
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {
         let i = min(q_first + LANES * r, position.q_last);
         row_max[r] = resume_row_max(position, i);
@@ -170,29 +157,5 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         }
     }
 
-    for (var n = 0u; n < row_trips; n++) {
-        let i = q_first + LANES * n;
-        let sum = sum_or_nan(row_sum[0]);
-        // Some open key has the largest score, hence weight 1; only with no open key is the sum 0. (With NaN it is NaN.)
-        let empty = sum == 0.0;
-        let factor = select(1.0 / sum, 0.0, empty);
-        if (i <= position.q_last) {
-            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
-                if (V_CHUNKS == 1u || first_d4 + d < DV4) {
-                    store_out(out_head + i * params.out_row, first_d4 + d, acc[d] * factor);
-                }
-            }
-            if (position.chunk == params.chunk_begin) {
-                store_lse(position, i, select(log_sum_exp(row_max[0], sum), params.negative_infinity, empty));
-            }
-        }
-        /*unroll*/ for (var r = 0u; r < ROWS; r++) {
-            let above = min(r + 1u, ROWS - 1u);
-            row_max[r] = row_max[above];
-            row_sum[r] = row_sum[above];
-            /*unroll*/ for (var d = 0u; d < DV4_CHUNK; d++) {
-                acc[r * DV4_CHUNK + d] = acc[above * DV4_CHUNK + d];
-            }
-        }
-    }
+    store_rows(position, q_first, out_head, first_d4, &acc, &row_max, &row_sum);
 }

@@ -53,6 +53,8 @@ pub(super) struct Hooks<'a> {
     add: File,
     /// Whether the broadcast kernel's loads wait for the arithmetic before them.
     order: File,
+    /// How an invocation's rows of the broadcast kernel come and go.
+    own_rows: File,
     /// What matrices are multiplied, how values that are not finite are kept out of the products, and where query stays.
     matrices: File,
     matrix_guard: File,
@@ -173,6 +175,12 @@ impl<'a> Hooks<'a> {
                 "broadcast/order_kept.wgsl",
                 "broadcast/order_free.wgsl",
             ),
+            // Subgroups of four are SwiftShader's.
+            own_rows: pick(
+                tile.ty > 4,
+                "broadcast/own_rows_rolled.wgsl",
+                "broadcast/own_rows_unrolled.wgsl",
+            ),
             matrix_query: pick(
                 tile.query_in_registers(problem.shape().head_dim),
                 "matrix/query_registers.wgsl",
@@ -270,7 +278,7 @@ impl<'a> Hooks<'a> {
                 parts.extend([self.lse, self.acc, self.state]);
                 match skeleton {
                     Skeleton::Uniform => parts.push("uniform.wgsl"),
-                    _ => parts.extend([self.order, "broadcast.wgsl"]),
+                    _ => parts.extend([self.order, "broadcast/own_row.wgsl", self.own_rows, "broadcast.wgsl"]),
                 }
             }
             Skeleton::Split => {

@@ -130,6 +130,9 @@ parts! {
     "broadcast/add_plain.wgsl" [];
     "broadcast/order_free.wgsl" [];
     "broadcast/order_kept.wgsl" [];
+    "broadcast/own_row.wgsl" [];
+    "broadcast/own_rows_rolled.wgsl" [];
+    "broadcast/own_rows_unrolled.wgsl" [];
     "block/aligned.wgsl" [];
     "block/lookup.wgsl" [15 Read];
     "block/none.wgsl" [];
