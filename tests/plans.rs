@@ -383,6 +383,46 @@ fn open_tiles_have_a_loop_of_their_own_where_it_pays() {
     }
 }
 
+/// What drivers make of the broadcast family's text decides two of its files: whether loads are kept in order, and whether rows
+/// come and go in loops.
+#[test]
+fn drivers_decide_how_the_broadcast_family_loads() {
+    let problem = Problem::new(&AttentionDescriptor {
+        shape: AttentionShape::new(1, 8, 1024, 1024, 64),
+        ..Default::default()
+    })
+    .unwrap();
+    for (compiles_slowly, lanes, files) in [
+        (
+            false,
+            8,
+            ["broadcast/order_free.wgsl", "broadcast/own_rows_rolled.wgsl"],
+        ),
+        (true, 8, ["broadcast/order_kept.wgsl", "broadcast/own_rows_rolled.wgsl"]),
+        (
+            true,
+            4,
+            ["broadcast/order_kept.wgsl", "broadcast/own_rows_unrolled.wgsl"],
+        ),
+    ] {
+        let caps = DeviceCaps {
+            class: DeviceClass::Cpu,
+            tier: Tier::Extended,
+            subgroup_sizes: Some((lanes, lanes)),
+            compiles_slowly,
+            ..DeviceCaps::default()
+        };
+        let plan = Plan::new(&problem, &caps).unwrap();
+        let kernel = plan.kernel(&plan.passes()[0]);
+        for file in files {
+            assert!(
+                kernel.parts().any(|part| part.name == file),
+                "{lanes} lanes, slowly: {compiles_slowly}: no {file}"
+            );
+        }
+    }
+}
+
 /// On software drivers a subgroup of eight lanes has as many rows an invocation as leave few of the last one's idle.
 #[test]
 fn lanes_have_rows_enough() {
