@@ -191,6 +191,9 @@ pub struct DeviceCaps {
     /// The driver takes seconds to compile what others do in tenths: texts are kept shorter (SwiftShader, and Mesa's llvmpipe
     /// from 25 on, whose time grows faster than the number of loads in the text). The broadcast family keeps loads in order there.
     pub compiles_slowly: bool,
+    /// The driver compiles loops that move rows from register to register, as the broadcast family has them for shorter texts:
+    /// Mesa's llvmpipe. SwiftShader takes minutes and gigabytes for some; others were not tried.
+    pub rows_in_loops: bool,
     /// The most floating-point operations in one dispatch: a quarter of a second on the slowest device of the class, since
     /// desktops reset a GPU that is busy for two seconds.
     pub max_dispatch_flops: f64,
@@ -272,6 +275,7 @@ impl Default for DeviceCaps {
             timestamps: false,
             max_loop_trips: None,
             compiles_slowly: false,
+            rows_in_loops: false,
             max_dispatch_flops: max_dispatch_flops(DeviceClass::Unknown),
         }
     }
@@ -319,6 +323,7 @@ impl DeviceCaps {
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_loop_trips: max_loop_trips(&info.driver, &info.driver_info),
             compiles_slowly: compiles_slowly(&info.driver, &info.driver_info),
+            rows_in_loops: info.driver == "llvmpipe",
             max_dispatch_flops: max_dispatch_flops(class),
         }
     }

@@ -118,6 +118,9 @@ pub struct Variant {
     pub open_apart: bool,
     /// Whether the broadcast kernel's loads wait for the arithmetic that stands before them.
     pub in_order: bool,
+    /// Whether rows of the broadcast kernel go through loops that move them from register to register:
+    /// [`crate::DeviceCaps::rows_in_loops`].
+    pub rows_in_loops: bool,
     /// Whether the split kernel leaves parts to join.
     pub parts: bool,
     /// Whether operands are loaded and stored by 64 bits: query, key and value where they lie at multiples of eight elements,

@@ -255,7 +255,7 @@ fn a_mask_made_from_the_function_changes_nothing() {
 fn cut_plans_visit_the_same_tiles() {
     for (name, engine) in engines() {
         let mut few_trips = engine.caps().clone();
-        few_trips.max_loop_trips = Some(900);
+        few_trips.max_loop_trips = Some(300);
         let mut narrow = engine.caps().clone();
         narrow.limits.max_workgroups_per_dimension = 5;
         narrow.max_dispatch_flops = 3e5;

@@ -348,7 +348,7 @@ fn storage_types() {
 fn narrow_outputs_are_rounded_once() {
     for (name, engine) in engines() {
         let mut caps = engine.caps().clone();
-        caps.max_loop_trips = Some(900);
+        caps.max_loop_trips = Some(300);
         let limited = engine.with_caps(caps);
         for (head_dim_v, dtype) in [(32, DType::F16), (7, DType::Bf16), (160, DType::F16)] {
             let descriptor = AttentionDescriptor {

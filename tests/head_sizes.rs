@@ -144,8 +144,8 @@ fn assert_same_cost(plan: &Plan, next: &Plan) {
         "{size}"
     );
     assert_eq!(
-        tile.trips_per_tile(&shape, false),
-        tile.trips_per_tile(&next_shape, false),
+        tile.trips_per_tile(plan.problem()),
+        tile.trips_per_tile(next.problem()),
         "{size}"
     );
     assert_eq!(plan.passes().len(), next.passes().len(), "{size}");

@@ -291,7 +291,7 @@ fn limits_are_planned_for() {
         short.max_dispatch_flops = 3e5;
         caps.push(short);
         let mut few_trips = engine.caps().clone();
-        few_trips.max_loop_trips = Some(700);
+        few_trips.max_loop_trips = Some(250);
         caps.push(few_trips);
         for (index, caps) in caps.into_iter().enumerate() {
             let limited = engine.with_caps(caps);
@@ -418,6 +418,54 @@ fn not_a_number_behind_a_mask_stays_there() {
         };
         for descriptor in both(descriptor).into_iter().chain([fused_weights]) {
             check_inputs(&name, &engine, &descriptor, &inputs);
+        }
+    }
+}
+
+/// Infinities and NaN in the open, some behind a causal rule for some rows, in one channel or several: in one dispatch, and where
+/// several go on from each other's results.
+#[test]
+fn values_that_are_not_finite_meet_in_their_channels() {
+    let shape = AttentionShape::new(1, 2, 75, 75, 24);
+    let odd = [
+        (3, 1, f32::INFINITY),
+        (9, 2, f32::NEG_INFINITY),
+        (11, 4, f32::NAN),
+        (20, 1, f32::INFINITY),
+    ];
+    let later = [
+        (33, 1, f32::NEG_INFINITY),
+        (40, 5, f32::INFINITY),
+        (70, 2, f32::INFINITY),
+        (74, 7, f32::NEG_INFINITY),
+    ];
+    for (name, engine) in engines_of_every_family() {
+        for (causal, mask) in [
+            (Some(CausalAlignment::LowerRight), None),
+            (None, Some(Broadcast::new([1, 1, 75, 75]))),
+            (None, None),
+        ] {
+            let descriptor = AttentionDescriptor {
+                shape,
+                causal,
+                mask,
+                outputs: Outputs {
+                    lse: true,
+                    ..Default::default()
+                },
+                ..Default::default()
+            };
+            let mut inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 11);
+            for (key, channel, value) in odd.into_iter().chain(later) {
+                inputs.value.singles()[key * 24 + channel] = value;
+            }
+            for max_loop_trips in [engine.caps().max_loop_trips, Some(400)] {
+                let caps = DeviceCaps {
+                    max_loop_trips,
+                    ..engine.caps().clone()
+                };
+                check_inputs(&name, &engine.with_caps(caps), &descriptor, &inputs);
+            }
         }
     }
 }

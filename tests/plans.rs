@@ -383,41 +383,81 @@ fn open_tiles_have_a_loop_of_their_own_where_it_pays() {
     }
 }
 
-/// What drivers make of the broadcast family's text decides two of its files: whether loads are kept in order, and whether rows
-/// come and go in loops.
+/// What drivers make of the broadcast family's text decides some of its files: whether loads are kept in order, whether rows go
+/// through loops, and so what keeps closed values out.
 #[test]
 fn drivers_decide_how_the_broadcast_family_loads() {
-    let problem = Problem::new(&AttentionDescriptor {
+    let plain = AttentionDescriptor {
         shape: AttentionShape::new(1, 8, 1024, 1024, 64),
         ..Default::default()
-    })
-    .unwrap();
-    for (compiles_slowly, lanes, files) in [
+    };
+    let causal = AttentionDescriptor {
+        causal: Some(CausalAlignment::LowerRight),
+        ..plain.clone()
+    };
+    let padded = AttentionDescriptor {
+        key_padding: Some(KeyPadding::Boolean),
+        ..plain.clone()
+    };
+    let [one, finite] = ["broadcast/rounds_one.wgsl", "broadcast/rounds_finite.wgsl"];
+    let [rolled, unrolled] = ["broadcast/weigh_rolled.wgsl", "broadcast/weigh_unrolled.wgsl"];
+    for (compiles_slowly, rows_in_loops, files) in [
         (
             false,
-            8,
+            true,
             ["broadcast/order_free.wgsl", "broadcast/own_rows_rolled.wgsl"],
         ),
-        (true, 8, ["broadcast/order_kept.wgsl", "broadcast/own_rows_rolled.wgsl"]),
         (
             true,
-            4,
+            true,
+            ["broadcast/order_kept.wgsl", "broadcast/own_rows_rolled.wgsl"],
+        ),
+        (
+            true,
+            false,
             ["broadcast/order_kept.wgsl", "broadcast/own_rows_unrolled.wgsl"],
         ),
     ] {
-        let caps = DeviceCaps {
-            class: DeviceClass::Cpu,
-            tier: Tier::Extended,
-            subgroup_sizes: Some((lanes, lanes)),
-            compiles_slowly,
-            ..DeviceCaps::default()
-        };
-        let plan = Plan::new(&problem, &caps).unwrap();
-        let kernel = plan.kernel(&plan.passes()[0]);
-        for file in files {
-            assert!(
-                kernel.parts().any(|part| part.name == file),
-                "{lanes} lanes, slowly: {compiles_slowly}: no {file}"
+        for (descriptor, in_loops, without, rows) in [
+            (
+                &plain,
+                [unrolled, one, "row/add_plain.wgsl"],
+                [unrolled, one, "row/add_plain.wgsl"],
+                [4, 4],
+            ),
+            (
+                &causal,
+                [unrolled, finite, "row/add_plain.wgsl"],
+                [unrolled, one, "row/add_guarded.wgsl"],
+                [4, 4],
+            ),
+            (
+                &padded,
+                [rolled, finite, "row/add_plain.wgsl"],
+                [unrolled, one, "row/add_guarded.wgsl"],
+                [4, 2],
+            ),
+        ] {
+            let caps = DeviceCaps {
+                class: DeviceClass::Cpu,
+                tier: Tier::Extended,
+                subgroup_sizes: Some((8, 8)),
+                compiles_slowly,
+                rows_in_loops,
+                ..DeviceCaps::default()
+            };
+            let plan = Plan::new(&Problem::new(descriptor).unwrap(), &caps).unwrap();
+            let kernel = plan.kernel(&plan.passes()[0]);
+            let others = if rows_in_loops { in_loops } else { without };
+            for file in files.into_iter().chain(others) {
+                assert!(
+                    kernel.parts().any(|part| part.name == file),
+                    "{descriptor:?}, slowly: {compiles_slowly}, rows in loops: {rows_in_loops}: no {file}"
+                );
+            }
+            assert_eq!(
+                plan.tile_of(kernel.skeleton()).rows(),
+                rows[usize::from(!rows_in_loops)]
             );
         }
     }

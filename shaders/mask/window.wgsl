@@ -3,7 +3,7 @@
 
 fn window_open(position: Position, q_idx: u32, kv_idx: u32) -> bool {
     let own = i32(q_idx) + position.sequence.window_offset;
-    return i32(kv_idx) >= own - params.window_left && i32(kv_idx) <= own + params.window_right;
+    return (i32(kv_idx) >= own - params.window_left) & (i32(kv_idx) <= own + params.window_right);
 }
 
 // The first key that any row of the tile reaches: tiles before it are never visited. Appended keys, at the end, are reached by

@@ -185,6 +185,7 @@ const AXES: &[Axis] = &[
     axis(2, |choice, i| choice.variant.shuffles = i > 0),
     axis(2, |choice, i| choice.variant.open_apart = i > 0),
     axis(2, |choice, i| choice.variant.in_order = i > 0),
+    axis(2, |choice, i| choice.variant.rows_in_loops = i > 0),
     axis(2, |choice, i| choice.variant.parts = i > 0),
     // One by one, by vectors, or by words of 64 bits, which all operands are loaded by that can be.
     axis(3, |choice, i| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::Operand;
 use crate::caps::MatrixShape;
 use crate::kernel::{Emit, Skeleton, Variant};
-use crate::plan::tuning::Tile;
+use crate::plan::tuning::{self, Tile};
 use crate::problem::mods::OwnedMods;
 use crate::problem::{DType, DropoutKeep, KeyPadding, Problem};
 use crate::rope::RopePositions;
@@ -44,6 +44,8 @@ pub(super) struct Hooks<'a> {
     bias: File,
     alibi: File,
     softcap: File,
+    /// Whether the causal rule and the window are all that may stand between a product and its score.
+    bounds_alone: bool,
     dropout: File,
     guard: File,
     /// How the lanes of a row share what they know of it.
@@ -51,10 +53,14 @@ pub(super) struct Hooks<'a> {
     /// Whether tiles that are open to every row have a loop of their own.
     loops: File,
     add: File,
+    /// How the broadcast kernel keeps out closed values that are not finite: product by product, or by rounds.
+    broadcast_rounds: [File; 2],
     /// Whether the broadcast kernel's loads wait for the arithmetic before them.
     order: File,
     /// How an invocation's rows of the broadcast kernel come and go.
     own_rows: File,
+    /// How the scores of an invocation's rows are finished in the broadcast kernel.
+    weigh: File,
     /// What matrices are multiplied, how values that are not finite are kept out of the products, and where query stays.
     matrices: File,
     matrix_guard: File,
@@ -160,26 +166,32 @@ impl<'a> Hooks<'a> {
                 "score/softcap.wgsl",
                 "score/softcap_none.wgsl",
             ),
+            bounds_alone: bounds_alone(problem),
             dropout: match problem.dropout().map(|dropout| dropout.keep) {
                 None => "dropout/none.wgsl",
                 Some(DropoutKeep::Given) => "dropout/given.wgsl",
                 Some(DropoutKeep::Philox { .. }) => "dropout/philox.wgsl",
             },
-            add: pick(
-                problem.may_close(),
-                "broadcast/add_guarded.wgsl",
-                "broadcast/add_plain.wgsl",
-            ),
+            add: pick(problem.may_close(), "row/add_guarded.wgsl", "row/add_plain.wgsl"),
+            broadcast_rounds: match (problem.may_close(), variant.rows_in_loops) {
+                (false, _) => ["row/add_plain.wgsl", "broadcast/rounds_one.wgsl"],
+                (true, false) => ["row/add_guarded.wgsl", "broadcast/rounds_one.wgsl"],
+                (true, true) => ["row/add_plain.wgsl", "broadcast/rounds_finite.wgsl"],
+            },
             order: pick(
                 variant.in_order,
                 "broadcast/order_kept.wgsl",
                 "broadcast/order_free.wgsl",
             ),
-            // Subgroups of four are SwiftShader's.
             own_rows: pick(
-                tile.ty > 4,
+                variant.rows_in_loops,
                 "broadcast/own_rows_rolled.wgsl",
                 "broadcast/own_rows_unrolled.wgsl",
+            ),
+            weigh: pick(
+                variant.rows_in_loops && tuning::loads_per_score(problem),
+                "broadcast/weigh_rolled.wgsl",
+                "broadcast/weigh_unrolled.wgsl",
             ),
             matrix_query: pick(
                 tile.query_in_registers(problem.shape().head_dim),
@@ -248,6 +260,10 @@ impl<'a> Hooks<'a> {
             self.score_mod(),
             "score/finish.wgsl",
         ];
+        let lean_finish: &[File] = match self.bounds_alone {
+            true => &["score/finish_bounds.wgsl"],
+            false => &finish,
+        };
         let mut parts = Vec::new();
         match skeleton {
             Skeleton::Fused => {
@@ -272,13 +288,17 @@ impl<'a> Hooks<'a> {
                 parts.extend(&self.turns);
                 parts.push(self.mask_mod());
                 parts.extend(&self.fused_block);
-                parts.extend(finish);
-                parts.extend([self.value, self.add, self.dropout]);
+                parts.extend(lean_finish);
+                parts.extend([self.value, self.dropout]);
                 parts.extend(&self.out);
                 parts.extend([self.lse, self.acc, self.state]);
                 match skeleton {
-                    Skeleton::Uniform => parts.push("uniform.wgsl"),
-                    _ => parts.extend([self.order, "broadcast/own_row.wgsl", self.own_rows, "broadcast.wgsl"]),
+                    Skeleton::Uniform => parts.extend([self.add, "uniform.wgsl"]),
+                    _ => {
+                        parts.extend([self.order, self.weigh, "broadcast/own_row.wgsl", self.own_rows]);
+                        parts.push("broadcast.wgsl");
+                        parts.extend(self.broadcast_rounds);
+                    }
                 }
             }
             Skeleton::Split => {
@@ -288,7 +308,7 @@ impl<'a> Hooks<'a> {
                 parts.extend(&self.turns);
                 parts.push(self.mask_mod());
                 parts.extend(&self.block);
-                parts.extend(finish);
+                parts.extend(lean_finish);
                 parts.extend([self.value, self.add, self.dropout]);
                 match self.parts {
                     true => parts.push("split/parts.wgsl"),
@@ -432,6 +452,19 @@ impl<'a> Hooks<'a> {
             Some(_) => "mods/prob_mod.wgsl",
         }
     }
+}
+
+/// Whether the causal rule and the window are all that may stand between a product and its score.
+fn bounds_alone(problem: &Problem) -> bool {
+    let mods = problem.mods();
+    let padded = matches!(problem.key_padding(), Some(KeyPadding::Additive | KeyPadding::Boolean));
+    let operands = [Operand::Mask, Operand::Bias, Operand::AlibiSlopes];
+    !(operands.into_iter().any(|operand| problem.has(operand))
+        || padded
+        || problem.block_mask().is_some()
+        || problem.softcap().is_some()
+        || mods.score_mod.is_some()
+        || mods.mask_mod.is_some())
 }
 
 /// The hooks by which query and key are turned as they are loaded.

@@ -126,13 +126,15 @@ pub(crate) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
 parts! {
     "average_heads.wgsl" [4 ReadWrite, 6 Read];
     "broadcast.wgsl" [] needs Subgroups;
-    "broadcast/add_guarded.wgsl" [];
-    "broadcast/add_plain.wgsl" [];
     "broadcast/order_free.wgsl" [];
     "broadcast/order_kept.wgsl" [];
     "broadcast/own_row.wgsl" [];
     "broadcast/own_rows_rolled.wgsl" [];
     "broadcast/own_rows_unrolled.wgsl" [];
+    "broadcast/rounds_finite.wgsl" [];
+    "broadcast/rounds_one.wgsl" [];
+    "broadcast/weigh_rolled.wgsl" [];
+    "broadcast/weigh_unrolled.wgsl" [];
     "block/aligned.wgsl" [];
     "block/lookup.wgsl" [15 Read];
     "block/none.wgsl" [];
@@ -247,6 +249,8 @@ parts! {
     "rope.wgsl" [0 Uniform];
     "row/acc_fresh.wgsl" [];
     "row/acc_resume.wgsl" [];
+    "row/add_guarded.wgsl" [];
+    "row/add_plain.wgsl" [];
     "row/lse.wgsl" [5 ReadWrite];
     "row/lse_none.wgsl" [];
     "row/out_bf16_scalar.wgsl" [4 ReadWrite];
@@ -272,6 +276,7 @@ parts! {
     "scatter/words.wgsl" [1 Read, 3 ReadWrite];
     "score/bias_none.wgsl" [];
     "score/finish.wgsl" [];
+    "score/finish_bounds.wgsl" [];
     "score/open.wgsl" [];
     "score/softcap.wgsl" [];
     "score/softcap_none.wgsl" [];

@@ -7,7 +7,7 @@ use super::{Lse, Pass, Runs, fused_skeleton, is_fused, tile_lists_extent};
 use crate::caps::DeviceCaps;
 use crate::error::{Error, Operand, Result};
 use crate::kernel::{Emit, KernelConfig, Skeleton, Variant, binding_of};
-use crate::problem::{DType, DropoutKeep, Extent, Problem};
+use crate::problem::{DType, Extent, Problem};
 
 /// The most that the scores of the three kernels may take when nobody wants the weights.
 const MAX_SCORES_BYTES: u64 = 128 << 20;
@@ -50,7 +50,7 @@ impl<'a> Planner<'a> {
             element_bytes: 4,
         });
         bounds.flops = 2.0 * (f64::from(shape.head_dim) + f64::from(shape.head_dim_v));
-        bounds.max_kv = self.max_kv(self.fused_tile);
+        bounds.max_kv = self.fused_tile.max_kv(self.problem, self.caps);
         let whole = Region::whole(self.problem, self.fused_tile);
         let mut regions = bounds.split(&whole)?;
         let keys_cut = regions.iter().any(|region| region.kv != whole.kv);
@@ -134,7 +134,7 @@ impl<'a> Planner<'a> {
         let buffers = KernelConfig::attention(Skeleton::Split, self.problem, tile, variant).storage_buffers();
         let fits = bounds.split(&whole)?.len() == 1
             && buffers <= limits.max_storage_buffers
-            && keys <= self.max_kv(tile)
+            && keys <= tile.max_kv(self.problem, self.caps)
             && workgroups <= limits.max_workgroups_per_dimension.into()
             && parts_bytes.max(part_lse_bytes) <= limits.max_storage_buffer_binding_bytes.min(limits.max_buffer_bytes);
         if !fits {
@@ -395,7 +395,7 @@ impl<'a> Planner<'a> {
     fn value_passes(&self, region: &Region, partial: bool) -> Result<Vec<Pass>> {
         let mut bounds = self.bounds(Skeleton::WeightedValues, Emit::Softmax);
         bounds.flops = 2.0 * f64::from(self.problem.shape().head_dim_v);
-        bounds.max_kv = self.max_kv(self.tile);
+        bounds.max_kv = self.tile.max_kv(self.problem, self.caps);
         let mut regions = bounds.split(region)?;
         let keys_cut = regions.iter().any(|piece| piece.kv != region.kv);
         let partial = partial || (keys_cut && self.needs_partial());
@@ -496,20 +496,5 @@ impl<'a> Planner<'a> {
             tile,
             ..self.unbound()
         }
-    }
-
-    /// The longest run of keys that one invocation may loop over.
-    fn max_kv(&self, tile: &Tile) -> u32 {
-        let shape = self.problem.shape();
-        let keep = self.problem.dropout().map(|dropout| dropout.keep);
-        let generates = matches!(keep, Some(DropoutKeep::Philox { .. }));
-        // Before and after the loop over tiles: staging the query tile, a lane's rows, whose vec4 a rotary embedding may turn, and the
-        // odds and ends.
-        let rows = tile.rows().saturating_mul(5 * shape.head_dim.div_ceil(4) + 2);
-        let outside = shape.head_dim.saturating_add(rows).saturating_add(64);
-        self.caps.max_loop_trips.map_or(u32::MAX, |most| {
-            let tiles = most.saturating_sub(outside) / tile.trips_per_tile(&shape, generates);
-            tiles.max(1).saturating_mul(tile.tile_kv())
-        })
     }
 }

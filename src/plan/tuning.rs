@@ -6,6 +6,7 @@ use crate::problem::{AttentionShape, BlockMaskShape, DType, DropoutKeep, Problem
 
 mod matrix;
 mod split;
+mod trips;
 mod tuned;
 
 pub(crate) use tuned::FusedTiles;
@@ -175,7 +176,7 @@ const BROADCAST_LOADS_IN_ROWS: u32 = 2;
 /// The most rows of an invocation of the broadcast family: with more, what it holds leaves the first-level cache.
 const MAX_BROADCAST_ROWS: u32 = 4;
 
-/// The same where each score loads something of its own: a mask, a bias. Drivers that compile slowly do so by the load.
+/// The same where each score loads something of its own, a mask or a bias, and stands in the text for itself.
 const MAX_BROADCAST_ROWS_LOADING: u32 = 2;
 
 /// The most vec4 of a key that an invocation of the broadcast family loads: each is a load of its own in the text.
@@ -232,7 +233,7 @@ impl Tile {
             .max_vec4s_of(lanes);
         let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
         let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
-        let most_rows = match loads_per_score(problem) {
+        let most_rows = match loads_per_score(problem) && !caps.rows_in_loops {
             true => affordable.min(MAX_BROADCAST_ROWS_LOADING),
             false => affordable,
         };
@@ -409,36 +410,6 @@ impl Tile {
             None => self.workgroup_bytes(&problem.shape()),
         }
     }
-
-    /// Loop trips of one invocation for one tile of keys, at most, all its loops counted together.
-    ///
-    /// Dropout's generator takes ten rounds and the loop's own trip for each of a lane's four keys in each of its rows.
-    pub fn trips_per_tile(&self, shape: &AttentionShape, generates_dropout: bool) -> u32 {
-        if self.family == Family::Matrix {
-            return self.matrix_trips(shape, generates_dropout);
-        }
-        if self.family != Family::Tile {
-            // The loop's own, the turning of a key by a rotary embedding, and the generator, which makes four words at a time.
-            // The broadcast family has a trip for each key besides.
-            let (keys, calls, products) = match self.family {
-                Family::Broadcast => (1, self.rows() * self.ty / 4, self.ty + 1),
-                Family::Uniform => (self.tx, self.rows() * self.tx.div_ceil(4), 0),
-                // A lane's keys lie apart.
-                _ => (self.tx, self.rows() * self.tx, 0),
-            };
-            let dropout = if generates_dropout { 44 * calls } else { 0 };
-            return dropout + products + 2 + 5 * keys * shape.head_dim.div_ceil(4);
-        }
-        let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
-        // A rotary embedding may turn each vec4 that is staged by a loop over its channels.
-        let chunk = self.d4_chunk + 2 + 5 * (self.key_stages() + self.query_stages());
-        // The guarded products after the plain ones, since a driver may run both sides of a branch.
-        let group = 2 * (self.tx + 1);
-        let weights = stage(self.tile_q * self.tx);
-        let dropout = if generates_dropout { 44 * self.rows() } else { 0 };
-        let rest = dropout + 3 + self.v_groups(shape.head_dim_v) * group + weights;
-        self.d_chunks(shape.head_dim).saturating_mul(chunk).saturating_add(rest)
-    }
 }
 
 /// Whether tiles that are wholly open have a loop of their own in the tile family: on GPUs, where it saves each of them the tests of
@@ -461,8 +432,9 @@ fn lanes(caps: &DeviceCaps) -> Option<u32> {
     fits.then_some(least)
 }
 
-/// Whether each score loads something of its own.
-fn loads_per_score(problem: &Problem) -> bool {
+/// Whether each score loads something of its own, or is dropped by a generator: then the scores of a row are finished in a loop in the
+/// broadcast family, since drivers compile slowly by the load.
+pub(crate) fn loads_per_score(problem: &Problem) -> bool {
     let operands = [
         Operand::Mask,
         Operand::Bias,

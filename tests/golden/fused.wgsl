@@ -700,11 +700,12 @@ fn finish_score(product: f32, position: Position, q_idx: u32, kv_idx: u32, wholl
     if (j < params.masked_keys) {
         score = modify_score(score, position, i, j);
         let added = bias_score(batch, head, i, j);
-        open = modified_open(score) && bias_open(added) && causal_open(position, i, j) && window_open(position, i, j)
-            && mask_open(batch, head, i, j) && padding_open(batch, j) && block_allows(position, i, j, wholly_open);
+        // By `&`, which asks all: each `&&` would be a branch, and loads behind branches.
+        open = modified_open(score) & bias_open(added) & causal_open(position, i, j) & window_open(position, i, j)
+            & mask_open(batch, head, i, j) & padding_open(batch, j) & block_allows(position, i, j, wholly_open);
         score = score + alibi_score(position, i, j) + added + padding_score(batch, j);
     }
-    return select(CLOSED, open_score(score), open && kv_idx < position.sequence.kv_end);
+    return select(CLOSED, open_score(score), open & (kv_idx < position.sequence.kv_end));
 }
 
 // ---- score/open.wgsl ----

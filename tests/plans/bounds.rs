@@ -41,7 +41,7 @@ pub(crate) fn assert_runs(plan: &Plan, split: &Pass, caps: &DeviceCaps) -> Check
     prop_assert!(split.workgroups <= caps.limits.max_workgroups_per_dimension);
     prop_assert!(split.flops <= caps.max_dispatch_flops || split.workgroups == 1);
     if let Some(most) = caps.max_loop_trips {
-        let trips = tile.trips_per_tile(&shape, false);
+        let trips = tile.trips_per_tile(plan.problem());
         prop_assert!(trips * (runs.keys / tile.tile_kv()) <= most);
     }
     for join in plan.passes().iter().filter(|pass| pass.skeleton == Skeleton::Join) {
@@ -252,7 +252,7 @@ pub(crate) fn assert_work_fits(plan: &Plan, pass: &Pass, caps: &DeviceCaps) -> C
 
     if let (Some(most), Skeleton::Fused | Skeleton::WeightedValues) = (caps.max_loop_trips, pass.skeleton) {
         let tiles = len(&region.kv).div_ceil(tile.tile_kv().into());
-        let trips = tiles * u64::from(tile.trips_per_tile(&shape, false));
+        let trips = tiles * u64::from(tile.trips_per_tile(plan.problem()));
         prop_assert!(trips <= most.into() || tiles == 1, "{trips} trips in {:?}", region);
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::caps::{DeviceCaps, DeviceClass, Family, MatrixShape, Tier};
 use crate::problem::{AttentionShape, DType, Problem};
 
 /// Where a device has subgroups of two sizes, two of the smaller ones share what one of the larger has alone.
-const MAX_MATRIX_PARTS: u32 = 2;
+pub(super) const MAX_MATRIX_PARTS: u32 = 2;
 
 /// The matrix family is for at least so many query rows; with fewer, most of a matrix would be empty.
 const MIN_MATRIX_SEQLEN_Q: u32 = 16;
@@ -184,19 +184,5 @@ impl Tile {
         let words = self.tile_q * s_stride + self.threads() + 8;
         let element_bytes = self.matrix.map_or(4, MatrixShape::element_bytes);
         elements.saturating_mul(element_bytes).saturating_add(4 * words)
-    }
-
-    /// See [`trips_per_tile`](Self::trips_per_tile).
-    pub(super) fn matrix_trips(&self, shape: &AttentionShape, generates_dropout: bool) -> u32 {
-        let stage = |vec4s: u32| vec4s.div_ceil(self.threads()) + 1;
-        let size = self.matrix_size();
-        let (squares, columns) = (self.v_squares(shape.head_dim_v), size * MAX_MATRIX_PARTS / 4);
-        let products = shape.head_dim.div_ceil(size) + self.tile_kv() / size + 2;
-        // Rescaling, and values that are not finite.
-        let rare = squares * (columns + 2 + self.tx * (columns + 2));
-        let turning = 5 * stage(self.tile_kv() * shape.head_dim.div_ceil(4));
-        let dropout = if generates_dropout { 44 * self.d4_chunk } else { 0 };
-        let staging = stage(self.tile_kv() * shape.head_dim.div_ceil(4)) + stage(self.tile_kv() * squares * size / 16);
-        dropout + turning + staging + products + rare + 2
     }
 }
