@@ -423,19 +423,19 @@ fn drivers_decide_how_the_broadcast_family_loads() {
                 &plain,
                 [unrolled, one, "row/add_plain.wgsl"],
                 [unrolled, one, "row/add_plain.wgsl"],
-                [4, 4],
+                [8, 4],
             ),
             (
                 &causal,
                 [unrolled, finite, "row/add_plain.wgsl"],
                 [unrolled, one, "row/add_guarded.wgsl"],
-                [4, 4],
+                [8, 4],
             ),
             (
                 &padded,
                 [rolled, finite, "row/add_plain.wgsl"],
                 [unrolled, one, "row/add_guarded.wgsl"],
-                [4, 2],
+                [8, 2],
             ),
         ] {
             let caps = DeviceCaps {
@@ -466,19 +466,22 @@ fn drivers_decide_how_the_broadcast_family_loads() {
 /// On software drivers a subgroup of eight lanes has as many rows an invocation as leave few of the last one's idle.
 #[test]
 fn lanes_have_rows_enough() {
-    let caps = DeviceCaps {
-        class: DeviceClass::Cpu,
-        tier: Tier::Extended,
-        subgroup_sizes: Some((8, 8)),
-        ..DeviceCaps::default()
-    };
-    for (rows, lane_rows) in [
-        (1, None),
-        (40, Some(3)),
-        (128, Some(4)),
-        (512, Some(4)),
-        (4096, Some(4)),
+    for (rows, rows_in_loops, lane_rows) in [
+        (1, true, None),
+        (40, true, Some(3)),
+        (128, true, Some(4)),
+        (512, true, Some(4)),
+        (4096, true, Some(8)),
+        (512, false, Some(4)),
+        (4096, false, Some(4)),
     ] {
+        let caps = DeviceCaps {
+            class: DeviceClass::Cpu,
+            tier: Tier::Extended,
+            subgroup_sizes: Some((8, 8)),
+            rows_in_loops,
+            ..DeviceCaps::default()
+        };
         let shape = AttentionShape::new(1, 12, rows, 1024, 64);
         let problem = Problem::new(&AttentionDescriptor {
             shape,

@@ -140,24 +140,29 @@ struct BroadcastRows {
     min_flops: f64,
     /// The most vec4 of query and out together that an invocation holds, where a subgroup has eight.
     max_vec4s: u32,
+    /// The most rows of an invocation: more share each load, and take longer to compile.
+    max_rows: u32,
     _measured: &'static str,
 }
 
 const BROADCAST_ROWS: &[BroadcastRows] = &[
     BroadcastRows {
-        min_flops: 4e9,
+        min_flops: 2e9,
         max_vec4s: 256,
-        _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
+        max_rows: 8,
+        _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast, more rows",
     },
     BroadcastRows {
         min_flops: 2e7,
         max_vec4s: 192,
+        max_rows: 4,
         _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
     },
     // Done before a longer text were compiled.
     BroadcastRows {
         min_flops: 0.0,
         max_vec4s: 48,
+        max_rows: 4,
         _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
     },
 ];
@@ -173,11 +178,10 @@ impl BroadcastRows {
 /// What an invocation of the broadcast family spends on loads, as so many rows: docs/KERNELS.md, Families.
 const BROADCAST_LOADS_IN_ROWS: u32 = 2;
 
-/// The most rows of an invocation of the broadcast family: with more, what it holds leaves the first-level cache.
-const MAX_BROADCAST_ROWS: u32 = 4;
-
-/// The same where each score loads something of its own, a mask or a bias, and stands in the text for itself.
-const MAX_BROADCAST_ROWS_LOADING: u32 = 2;
+/// The most rows of an invocation of the broadcast family where none go through loops; and where each score loads something of its own
+/// besides, a mask or a bias, by text of its own.
+const MAX_ROWS_UNROLLED: u32 = 4;
+const MAX_ROWS_UNROLLED_LOADING: u32 = 2;
 
 /// The most vec4 of a key that an invocation of the broadcast family loads: each is a load of its own in the text.
 const MAX_BROADCAST_D4: u32 = 64;
@@ -227,16 +231,14 @@ impl Tile {
         if !wanted || d4 > MAX_BROADCAST_D4 {
             return None;
         }
-        let budget = BROADCAST_ROWS
-            .iter()
-            .find(|row| shape.flops() >= row.min_flops)?
-            .max_vec4s_of(lanes);
+        let row = BROADCAST_ROWS.iter().find(|row| shape.flops() >= row.min_flops)?;
         let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
-        let affordable = (budget / (d4 + dv4)).clamp(1, MAX_BROADCAST_ROWS);
-        let most_rows = match loads_per_score(problem) && !caps.rows_in_loops {
-            true => affordable.min(MAX_BROADCAST_ROWS_LOADING),
-            false => affordable,
+        let compiled = match (caps.rows_in_loops, loads_per_score(problem)) {
+            (true, _) => row.max_rows,
+            (false, false) => row.max_rows.min(MAX_ROWS_UNROLLED),
+            (false, true) => row.max_rows.min(MAX_ROWS_UNROLLED_LOADING),
         };
+        let most_rows = (row.max_vec4s_of(lanes) / (d4 + dv4)).clamp(1, compiled);
         // Each subgroup pays for its rows, and what two more would cost for the loads that they share; the last may have few rows.
         let lane_rows = shape.seqlen_q.div_ceil(lanes).max(1);
         let cost = |rows: &u32| u64::from(lane_rows.div_ceil(*rows)) * u64::from(rows + BROADCAST_LOADS_IN_ROWS);
