@@ -470,6 +470,25 @@ fn values_that_are_not_finite_meet_in_their_channels() {
     }
 }
 
+/// Problems so large that software drivers have other tiles for them, with a mask, and values that are not finite.
+#[test]
+fn large_problems_have_tiles_of_their_own() {
+    let descriptor = AttentionDescriptor {
+        shape: AttentionShape::new(1, 1, 2053, 3851, 64),
+        causal: Some(CausalAlignment::LowerRight),
+        mask: Some(Broadcast::new([1, 1, 2053, 3851])),
+        ..Default::default()
+    };
+    let mut inputs = OwnedInputs::random(&Problem::new(&descriptor).unwrap(), 5);
+    inputs.value.singles()[3000 * 64 + 7] = f32::NEG_INFINITY;
+    inputs.value.singles()[3700 * 64 + 9] = f32::NAN;
+    let engine = support::engine();
+    if engine.caps().rows_in_loops {
+        assert_eq!(engine.plan(&descriptor).unwrap().tile().rows(), 8);
+    }
+    check_inputs("the first adapter", &engine, &descriptor, &inputs);
+}
+
 /// Finite biases as low as they get are not the same as closed.
 #[test]
 fn the_lowest_finite_bias_is_open() {
