@@ -136,8 +136,9 @@ pub const ELEMENTWISE: Tile = Tile {
 /// How many query rows an invocation of the broadcast family owns: each loads a key for all of them, so more is faster, while the
 /// text, and with it the driver's time to compile, grows with rows times channels times lanes.
 struct BroadcastRows {
-    /// Only for problems of at least so many operations: these are worth a longer compilation.
+    /// Only for problems of at least so many operations: these are worth a longer compilation. And where the driver compiles slowly.
     min_flops: f64,
+    min_flops_where_slow: f64,
     /// The most vec4 of query and out together that an invocation holds, where a subgroup has eight.
     max_vec4s: u32,
     /// The most rows of an invocation: more share each load, and take longer to compile.
@@ -148,12 +149,14 @@ struct BroadcastRows {
 const BROADCAST_ROWS: &[BroadcastRows] = &[
     BroadcastRows {
         min_flops: 2e9,
+        min_flops_where_slow: 2e10,
         max_vec4s: 256,
         max_rows: 8,
         _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Broadcast, more rows",
     },
     BroadcastRows {
         min_flops: 2e7,
+        min_flops_where_slow: 2e7,
         max_vec4s: 192,
         max_rows: 4,
         _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
@@ -161,6 +164,7 @@ const BROADCAST_ROWS: &[BroadcastRows] = &[
     // Done before a longer text were compiled.
     BroadcastRows {
         min_flops: 0.0,
+        min_flops_where_slow: 0.0,
         max_vec4s: 48,
         max_rows: 4,
         _measured: "2026-11-30 llvmpipe 22.3.6: docs/KERNELS.md, Families",
@@ -231,7 +235,11 @@ impl Tile {
         if !wanted || d4 > MAX_BROADCAST_D4 {
             return None;
         }
-        let row = BROADCAST_ROWS.iter().find(|row| shape.flops() >= row.min_flops)?;
+        let least = |row: &BroadcastRows| match caps.compiles_slowly {
+            true => row.min_flops_where_slow,
+            false => row.min_flops,
+        };
+        let row = BROADCAST_ROWS.iter().find(|&row| shape.flops() >= least(row))?;
         let dv4 = shape.head_dim_v.div_ceil(4).min(MAX_BROADCAST_D4);
         let compiled = match (caps.rows_in_loops, loads_per_score(problem)) {
             (true, _) => row.max_rows,
