@@ -37,6 +37,7 @@ pub struct Plan {
     open_apart: bool,
     /// Whether loads of the broadcast family wait for the arithmetic before them.
     in_order: bool,
+    /// Whether rows of the broadcast family go through loops.
     rows_in_loops: bool,
     shader_int64: bool,
     max_submit_flops: f64,

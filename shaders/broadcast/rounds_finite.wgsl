@@ -1,8 +1,8 @@
 // Purpose: keys may be closed, and a closed key's value, whatever it is, must not reach the result: 0 * NaN is NaN. So only what is
 // finite is multiplied. Where values were not finite, three rounds over the tiles follow: one that counts, of each row and channel,
 // the open keys whose value is +inf or NaN, one for -inf or NaN, and the first again, onto what they found. Hook of slot `rounds`:
-// defines main, value_part, round_weight, round_kept and what rows begin with. Needs broadcast.wgsl. Counts hold for a dispatch of
-// fewer than 2^23 keys, the planner's ROUND_KEYS.
+// defines main, value_part, round_weight, round_kept and what rows begin with. Needs broadcast.wgsl. Counts hold for fewer than 2^23
+// keys, and no dispatch has more than 2^22 (plan/tuning/trips.rs).
 
 const EXPONENT: u32 = 0x7f800000u;
 const SIGN: u32 = 0x80000000u;

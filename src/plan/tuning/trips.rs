@@ -5,8 +5,7 @@ use super::{Tile, loads_per_score};
 use crate::caps::{DeviceCaps, Family};
 use crate::problem::{DropoutKeep, Problem};
 
-/// Rounds over the tiles in the broadcast family where values behind closed keys may be other than finite, and all else that passes
-/// but once: `broadcast/rounds_finite.wgsl`.
+/// Rounds over the tiles in the broadcast family, at most, where keys may be closed: `broadcast/rounds_finite.wgsl`.
 const ROUNDS: u32 = 4;
 
 /// The most keys of a dispatch of the broadcast family with rounds, which count keys in `f32`.
