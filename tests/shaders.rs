@@ -46,7 +46,7 @@ fn validator(extensions: &[Extension]) -> naga::valid::Validator {
     for extension in extensions {
         match extension {
             Extension::F16 => capabilities |= naga::valid::Capabilities::SHADER_FLOAT16,
-            Extension::Subgroups => {
+            Extension::Subgroups | Extension::SubgroupBranches => {
                 capabilities |= naga::valid::Capabilities::SUBGROUP;
                 operations = naga::valid::SubgroupOperationSet::all();
             }
@@ -74,6 +74,7 @@ fn used_extensions(text: &str) -> Vec<Extension> {
     let uses = |extension: &Extension| match extension {
         Extension::F16 => words.clone().any(|word| word == "f16"),
         Extension::Subgroups => words.clone().any(|word| word.starts_with("subgroup")),
+        Extension::SubgroupBranches => words.clone().any(|word| word == "subgroupAny"),
         Extension::Int64 => words.clone().any(|word| word == "u64"),
         Extension::Matrices => words.clone().any(|word| word.starts_with("coop")),
     };
@@ -128,6 +129,9 @@ fn directives_are_what_naga_wants() {
         let body = match extension {
             Extension::F16 => "const half = 0.5h; fn f(x: f16) -> f16 { return x * half; }",
             Extension::Subgroups => "fn f(x: f32) -> f32 { return subgroupAdd(x); }",
+            Extension::SubgroupBranches => {
+                "fn f(x: u32) -> u32 { if (subgroupAny(x > 0u)) { return subgroupAdd(x); } return x; }"
+            }
             Extension::Int64 => "fn f(x: u64) -> u32 { return u32(x >> 32u); }",
             Extension::Matrices => {
                 "var<workgroup> w: array<f32, 64>; fn f() { var x: coop_mat8x8<f32, C>; coopStore(x, &w[0], 8u); }"
@@ -141,9 +145,10 @@ fn directives_are_what_naga_wants() {
             "{extension:?} needs no feature"
         );
         let web_is_refused = naga::front::wgsl::parse_str(&text(Dialect::Web)).is_err();
+        let differs = text(Dialect::Native) != text(Dialect::Web);
         assert_eq!(
             web_is_refused,
-            text(Dialect::Native) != text(Dialect::Web),
+            differs && extension != Extension::SubgroupBranches,
             "{extension:?}"
         );
     }

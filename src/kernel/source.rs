@@ -26,6 +26,8 @@ pub enum Extension {
     F16,
     /// The built-in functions and values that begin with `subgroup`.
     Subgroups,
+    /// Branches on what a subgroup operation gives: the same for all lanes of a subgroup, which compilers by the standard do not see.
+    SubgroupBranches,
     /// The type `u64`, which is naga's own.
     Int64,
     /// Types and functions that begin with `coop`, which are naga's own.
@@ -34,9 +36,10 @@ pub enum Extension {
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Extension; 4] = [
+    pub const ALL: [Extension; 5] = [
         Extension::F16,
         Extension::Subgroups,
+        Extension::SubgroupBranches,
         Extension::Int64,
         Extension::Matrices,
     ];
@@ -53,6 +56,9 @@ impl Extension {
             (Extension::Subgroups, Dialect::Web) => Some("enable subgroups;"),
             // naga 30 has the functions without the line, and refuses the line.
             (Extension::Subgroups, Dialect::Native) => None,
+            (Extension::SubgroupBranches, Dialect::Web) => Some("diagnostic(off, subgroup_uniformity);"),
+            // naga does not look for such branches, and would warn that it does not know what the line is about.
+            (Extension::SubgroupBranches, Dialect::Native) => None,
             (Extension::Int64, _) => None,
             // naga takes the number of a subgroup for one that differs within it, and refuses products in a branch on it.
             (Extension::Matrices, _) => {
@@ -131,7 +137,7 @@ parts! {
     "broadcast/own_row.wgsl" [];
     "broadcast/own_rows_rolled.wgsl" [];
     "broadcast/own_rows_unrolled.wgsl" [];
-    "broadcast/rounds_finite.wgsl" [];
+    "broadcast/rounds_finite.wgsl" [] needs Subgroups, SubgroupBranches;
     "broadcast/rounds_one.wgsl" [];
     "broadcast/weigh_rolled.wgsl" [];
     "broadcast/weigh_unrolled.wgsl" [];

@@ -133,7 +133,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let kernels = kernels(arguments, &Kernel::DISTINCT);
     let engine = arguments.device.engine()?;
-    let progress = progress(cases.len() * kernels.len())?;
+    let progress = progress(cases.len() * kernels.len(), arguments.seconds)?;
     let stopwatch = Stopwatch::new(&engine)?;
     let bench = Bench {
         engine: &engine,
@@ -200,7 +200,7 @@ fn measure_peers(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (peers, others) = peers::at_hand(peers::select(&arguments.engines, &arguments.peer)?);
     let kernels = kernels(arguments, &[Kernel::Auto]);
     let engine = arguments.device.engine()?;
-    let progress = progress(cases.len() * (peers.len() + 1))?;
+    let progress = progress(cases.len() * (peers.len() + 1), arguments.seconds)?;
     let stopwatch = Stopwatch::by_wall(&engine);
     let bench = Bench {
         engine: &engine,
@@ -275,8 +275,14 @@ fn kernels(arguments: &Arguments, otherwise: &[Kernel]) -> Vec<Kernel> {
     Kernel::ALL.into_iter().filter(is_named).collect()
 }
 
-fn progress(steps: usize) -> anyhow::Result<ProgressBar> {
+/// How far the measurements are; where that cannot be shown, how many there will be.
+fn progress(steps: usize, seconds: f64) -> anyhow::Result<ProgressBar> {
     let progress = ProgressBar::new(steps as u64);
+    if progress.is_hidden() {
+        anstream::eprintln!(
+            "{steps} measurements of about {seconds} s each, besides compiling and comparing; the table follows the last"
+        );
+    }
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}")?);
     progress.set_message("the device's own limits");
     progress.enable_steady_tick(Duration::from_millis(200));
@@ -329,6 +335,7 @@ fn measure_first(arguments: &Arguments, cases: &[Case]) -> anyhow::Result<ExitCo
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
+        anstream::println!("{}\n", describe(&arguments.device.engine()?));
         first::print(&rows);
     }
     Ok(ExitCode::SUCCESS)

@@ -180,9 +180,9 @@ pub fn print(rows: &[Row]) {
         "case",
         "sizes",
         "first call, cold, ms",
-        "warm, ms",
+        "first call, warm, ms",
         "of it preparing, cold, ms",
-        "warm, ms",
+        "of it preparing, warm, ms",
         "opening the device, ms",
     ]);
     for row in rows {
