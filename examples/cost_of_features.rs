@@ -2,6 +2,7 @@
 //!
 //! Each is prepared and run once, which is its first call; then all run in turn, round after round, so that a busy machine slows all alike.
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use wgpu_attention::{
@@ -10,14 +11,32 @@ use wgpu_attention::{
 };
 
 const ROUNDS: usize = 9;
+/// With more, a bias for each head were gigabytes.
+const MAX_TOKENS: u32 = 8192;
 const HEADS: u32 = 8;
 const CAUSAL: Option<CausalAlignment> = Some(CausalAlignment::LowerRight);
 const SCORE_MOD: &str = "fn score_mod(score: f32, batch: u32, head: u32, q_idx: u32, kv_idx: u32) -> f32 {
     return score * 0.9 - 0.01 * f32(q_idx - kv_idx);
 }";
 
-fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let tokens = std::env::args().nth(1).map_or(Ok(1024), |tokens| tokens.parse())?;
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let tokens = match std::env::args().nth(1) {
+        None => 1024,
+        Some(text) => match text.parse() {
+            Ok(tokens @ 1..=MAX_TOKENS) => tokens,
+            _ => return Err(format!("expected a number of tokens, 1 to {MAX_TOKENS}, not {text:?}").into()),
+        },
+    };
     let engine = Engine::new()?;
     println!("on {}, {HEADS} heads, {tokens} tokens, 64 channels", engine.caps().name);
     let plain = AttentionDescriptor {
@@ -90,14 +109,20 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             times.push(measure(&engine, bound)?);
         }
     }
-    println!("{:<30}{:>10}{:>10}{:>14}", "", "ms", "of plain", "first call, s");
+    println!("{:<30}{:>10}{:>10}{:>15}", "", "ms", "of plain", "first call, s");
     let mut of_plain = None;
     for (name, _, first, times) in &mut calls {
         times.sort_by(f64::total_cmp);
         let median = times[ROUNDS / 2];
         let plain = *of_plain.get_or_insert(median);
-        println!("{name:<30}{:>10.2}{:>10.2}{first:>14.2}", 1e3 * median, median / plain);
+        println!("{name:<30}{:>10.2}{:>10.2}{first:>15.2}", 1e3 * median, median / plain);
     }
+    println!(
+        "\nms: medians of {ROUNDS} calls in turn; of plain: how many times as long; first call: with preparing, which is short where"
+    );
+    println!(
+        "the driver, or a row before, has compiled the same kernel. Little differs where calls are shorter than a submission."
+    );
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 // Purpose: an invocation's rows come and go in loops, so that a driver compiles a quarter of the loads and stores. In each trip the
-// other rows move up by one place, since only a literal finds a row in registers. Hook of slot `own_rows`: defines load_rows and
-// store_rows. Needs broadcast/own_row.wgsl.
+// other rows move up by one place, since only a literal finds a row in registers. Hook of slot `own_rows`: defines load_rows,
+// begin_rows and store_rows. Needs broadcast/own_row.wgsl.
 
 fn load_rows(position: Position, own: Own, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>) {
     for (var n = 0u; n < row_trips(); n++) {

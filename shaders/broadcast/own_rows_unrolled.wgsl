@@ -1,5 +1,5 @@
 // Purpose: an invocation's rows come and go one after another, each by text of its own: SwiftShader takes minutes to compile rows that
-// move from place to place. Hook of slot `own_rows`: defines load_rows and store_rows. Needs broadcast/own_row.wgsl.
+// move from place to place. Hook of slot `own_rows`: defines load_rows, begin_rows and store_rows. Needs broadcast/own_row.wgsl.
 
 fn load_rows(position: Position, own: Own, query_rows: ptr<function, array<vec4<f32>, ROWS * D4>>) {
     /*unroll*/ for (var r = 0u; r < ROWS; r++) {

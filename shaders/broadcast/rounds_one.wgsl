@@ -1,5 +1,6 @@
-// Purpose: no key is closed, so 0 * inf in the products is what IEEE 754 says, and one round over the tiles is all. Hook of slot
-// `rounds`: defines main, value_part, round_weight, round_kept and what rows begin with. Needs broadcast.wgsl.
+// Purpose: no key is closed, so 0 * inf in the products is what IEEE 754 says, or slot `add` guards each product: one round over the
+// tiles is all. Hook of slot `rounds`: defines main, value_part, round_weight, round_kept and what rows begin with. Needs
+// broadcast.wgsl.
 
 fn value_part(channels: vec4<f32>) -> vec4<f32> {
     return channels;

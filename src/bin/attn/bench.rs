@@ -46,10 +46,10 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "KERNEL")]
     kernel: Vec<KernelName>,
     /// Time for the repeated runs of each kernel on each case
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = positive)]
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = positive, allow_negative_numbers = true)]
     seconds: f64,
     /// Leave out cases of which one run is expected to take longer
-    #[arg(long, default_value_t = 20.0, value_name = "SECONDS", value_parser = positive)]
+    #[arg(long, default_value_t = 20.0, value_name = "SECONDS", value_parser = positive, allow_negative_numbers = true)]
     longest: f64,
     /// Seed of the random inputs
     #[arg(long, default_value_t = 1, conflicts_with = "peers")]
@@ -76,7 +76,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "benches/engines")]
     engines: PathBuf,
     /// The most that another engine may take for one case, compiling, tuning and checking included
-    #[arg(long, default_value_t = 600.0, value_name = "SECONDS", value_parser = positive)]
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS", value_parser = positive, allow_negative_numbers = true)]
     peer_limit: f64,
     /// Instead of measuring: what `--peers --csv` wrote, as Markdown
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["peers", "case", "set", "cases", "csv", "blocks", "json"])]

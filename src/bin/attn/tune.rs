@@ -209,11 +209,11 @@ fn print(report: &Report) {
     );
     for outcome in report.classes.iter().filter(|outcome| outcome.untried > 0) {
         let Outcome { class, untried, .. } = outcome;
-        anstream::println!("{class}: {untried} further tiles were not tried, the time being up (--seconds)");
+        anstream::println!("{class}: {untried} further tiles were not tried for want of time (--seconds)");
     }
     if !report.left_out.is_empty() {
         anstream::println!(
-            "not measured, the time being up (--seconds gives more, --case picks some): {}",
+            "not measured for want of time (--seconds gives more, --case picks some): {}",
             report.left_out.join(", ")
         );
     }
