@@ -162,15 +162,19 @@ impl Problem {
 
     /// Whether some position of a sequence may be closed.
     pub fn may_close(&self) -> bool {
+        self.causal.is_some() || self.window.is_some() || self.may_close_by_score()
+    }
+
+    /// Whether causal rule and window are all that may stand between a scaled product and the score that softmax sees.
+    pub(crate) fn has_bounds_alone(&self) -> bool {
+        !self.may_close_by_score() && self.softcap.is_none() && !self.has(Operand::AlibiSlopes)
+    }
+
+    /// Whether something besides causal rule and window may close a position: a mask, a bias, a function.
+    fn may_close_by_score(&self) -> bool {
         let padded = matches!(self.key_padding, Some(KeyPadding::Additive | KeyPadding::Boolean));
         let modified = self.mods.score_mod.is_some() || self.mods.mask_mod.is_some();
-        self.causal.is_some()
-            || self.window.is_some()
-            || self.block_mask.is_some()
-            || self.has(Operand::Mask)
-            || self.has(Operand::Bias)
-            || padded
-            || modified
+        self.block_mask.is_some() || self.has(Operand::Mask) || self.has(Operand::Bias) || padded || modified
     }
 
     /// What is wanted besides `out`.

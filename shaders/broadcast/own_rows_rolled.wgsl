@@ -1,4 +1,4 @@
-// Purpose: an invocation's rows come and go in loops, so that a driver compiles a quarter of the loads and stores. In each trip the
+// Purpose: an invocation's rows come and go in loops, so that a driver compiles one row's loads and stores. In each trip the
 // other rows move up by one place, since only a literal finds a row in registers. Hook of slot `own_rows`: defines load_rows,
 // begin_rows and store_rows. Needs broadcast/own_row.wgsl.
 

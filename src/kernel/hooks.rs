@@ -166,7 +166,7 @@ impl<'a> Hooks<'a> {
                 "score/softcap.wgsl",
                 "score/softcap_none.wgsl",
             ),
-            bounds_alone: bounds_alone(problem),
+            bounds_alone: problem.has_bounds_alone(),
             dropout: match problem.dropout().map(|dropout| dropout.keep) {
                 None => "dropout/none.wgsl",
                 Some(DropoutKeep::Given) => "dropout/given.wgsl",
@@ -452,19 +452,6 @@ impl<'a> Hooks<'a> {
             Some(_) => "mods/prob_mod.wgsl",
         }
     }
-}
-
-/// Whether the causal rule and the window are all that may stand between a product and its score.
-fn bounds_alone(problem: &Problem) -> bool {
-    let mods = problem.mods();
-    let padded = matches!(problem.key_padding(), Some(KeyPadding::Additive | KeyPadding::Boolean));
-    let operands = [Operand::Mask, Operand::Bias, Operand::AlibiSlopes];
-    !(operands.into_iter().any(|operand| problem.has(operand))
-        || padded
-        || problem.block_mask().is_some()
-        || problem.softcap().is_some()
-        || mods.score_mod.is_some()
-        || mods.mask_mod.is_some())
 }
 
 /// The hooks by which query and key are turned as they are loaded.
